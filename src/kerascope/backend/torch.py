@@ -1,0 +1,79 @@
+"""PyTorch: vector-Jacobian products; nothing is compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """Return the outputs of ``fn`` and the function that pulls cotangents back to the primals.
+
+    Differentiates with respect to detached copies, so no parameter's ``.grad`` is touched.
+    """
+    with torch.enable_grad():
+        leaves = [primal.detach().requires_grad_(True) for primal in primals]
+        outputs = fn(*leaves)
+    single = isinstance(outputs, torch.Tensor)
+    heads = [outputs] if single else list(outputs)
+    live = [i for i, head in enumerate(heads) if head.requires_grad]
+
+    def pull(cotangents: Any) -> tuple[Any, ...]:
+        seeds = [cotangents] if single else list(cotangents)
+        grads: Any = [None] * len(leaves)
+        if live:
+            grads = torch.autograd.grad(
+                [heads[i] for i in live],
+                leaves,
+                [seeds[i] for i in live],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        return tuple(
+            torch.zeros_like(leaf) if grad is None else grad
+            for leaf, grad in zip(leaves, grads, strict=True)
+        )
+
+    detached = [head.detach() for head in heads]
+    return (detached[0] if single else tuple(detached)), pull
+
+
+def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Run eagerly without recording: compiling costs minutes and gains little on a CPU."""
+
+    @functools.wraps(fn)
+    def run(*args: Any) -> Any:
+        with torch.no_grad():
+            return fn(*args)
+
+    return run
+
+
+def inference() -> contextlib.AbstractContextManager[None]:
+    """Record nothing for differentiation."""
+    return torch.no_grad()
+
+
+def snapshot(variable: Any) -> Any:
+    """Return the variable's present value, detached (it shares memory with the variable)."""
+    return variable.value.detach()
+
+
+def stop_gradient(tensor: Any) -> Any:
+    """Return the tensor, cut off from differentiation."""
+    return tensor.detach()
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """Copy a tensor to NumPy."""
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
+def version() -> str:
+    """Return the framework's version."""
+    return str(torch.__version__)

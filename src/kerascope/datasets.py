@@ -1,0 +1,178 @@
+"""Data with a known answer, and one real data set: `kerascope.datasets`.
+
+Every function returns a `Dataset`: matrices, one label each and, where it is known, the cells that carry the label.
+Everything drawn is drawn in NumPy from the seed given, so it is the same on every backend and machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerascope.errors import BadInputError, unknown_name
+
+__all__ = ["Dataset", "Planted", "basic_motions", "demo_file", "planted"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_NOISE_SD = 0.15  # of the background, in units of the 0..1 range: three deviations stay inside
+_DEMO_FILES = ("planted.keras", "basic_motions.keras", "basic_motions.npz", "models.json", "README.md")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """Matrices with one label each and, where it is known, the cells that carry the label.
+
+    Attributes:
+        x: array (N, H, W), float32: one matrix per sample.
+        y: int array (N,): the class of each sample, an index into `class_names`.
+        truth: bool array (N, H, W), True where the label's evidence was put; None where nobody knows.
+        class_names: one name per class.
+        dims: the names of the two matrix axes, (H, W).
+        coords: labels or numbers along the axes, by axis name.
+    """
+
+    x: Floats
+    y: Ints
+    truth: Bools | None = None
+    class_names: tuple[str, ...]
+    dims: tuple[str, str] = ("row", "column")
+    coords: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return N, the number of samples."""
+        return len(self.y)
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The keywords that label an explanation: ``ks.explain(model, data.x, **data.names)``."""
+        return {"dims": self.dims, "coords": self.coords, "class_names": self.class_names}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planted(Dataset):
+    """What `planted` returns: a `Dataset` that also says where each motif lies.
+
+    Attributes:
+        row: int array (N,): the row that holds the motif, -1 without a motif.
+        start: int array (N,): first column of the motif, -1 without one.
+        stop: int array (N,): one past its last column, -1 without one.
+        row_names: one name per row.
+    """
+
+    row: Ints
+    start: Ints
+    stop: Ints
+    row_names: tuple[str, ...]
+
+
+def planted(
+    n: int,
+    *,
+    seed: int,
+    shape: tuple[int, int] = (20, 64),
+    classes: int = 4,
+    length: int = 12,
+    strength: float = 0.25,
+    smoothing: int = 3,
+) -> Planted:
+    """Draw matrices of smoothed noise in 0..1 whose class is marked by a motif in a row of the class's own.
+
+    ``x = clip(0.5 + 0.15 noise + strength motif, 0, 1)``, the motif being two periods of a cosine under a Hann
+    window, at a column drawn uniformly. All classes share this one motif: only the row tells them apart. The last
+    class has none. Sample i is of class ``i % (classes + 1)``, so every prefix is balanced, and the first samples
+    do not depend on `n`.
+
+    Args:
+        n: number of samples, at least 1.
+        seed: where the random numbers start, 0 or more.
+        shape: rows and columns of one matrix.
+        classes: number of classes with a motif; one class without any comes on top.
+        length: columns that a motif covers.
+        strength: height of the motif, in units of the matrix (the noise has a standard deviation of 0.15).
+        smoothing: columns of the Hann window that smooths the noise along each row; 1 leaves it white.
+
+    Returns:
+        A `Planted` with x (N, H, W) float32, y (N,), truth (N, H, W) bool, row, start and stop (N,).
+
+    Raises:
+        BadInputError: when a size is too small, the motif longer than a row, or the classes more than the rows.
+
+    Example:
+        >>> from kerascope import datasets
+        >>> data = datasets.planted(10, seed=0)
+        >>> data.x.shape, data.class_names[data.y[1]], data.row_names[data.row[1]]
+        ((10, 20, 64), 'motif in r07', 'r07')
+    """
+    rows, columns = shape
+    _check_sizes(n, seed, rows, columns, classes, length, smoothing)
+    noise_seed, place_seed = np.random.SeedSequence(seed).spawn(2)  # apart, so that the noise of sample i is fixed
+    y = np.arange(n) % (classes + 1)
+    marked = np.flatnonzero(y < classes)
+    row_of_class = (2 * np.arange(classes) + 1) * rows // (2 * classes)  # spread evenly: 2, 7, 12, 17 of 20
+
+    row, start, stop = (np.full(n, -1, dtype=np.int64) for _ in range(3))
+    row[marked] = row_of_class[y[marked]]
+    start[marked] = (np.random.default_rng(place_seed).random(n) * (columns - length + 1)).astype(np.int64)[marked]
+    stop[marked] = start[marked] + length
+
+    x = 0.5 + _NOISE_SD * _smoothed_noise((n, rows, columns), smoothing, np.random.default_rng(noise_seed))
+    truth = np.zeros(x.shape, dtype=np.bool_)
+    for i in marked:
+        x[i, row[i], start[i] : stop[i]] += strength * _motif(length)
+        truth[i, row[i], start[i] : stop[i]] = True
+
+    width = len(str(rows - 1))
+    row_names = tuple(f"r{r:0{width}d}" for r in range(rows))
+    return Planted(
+        x=np.clip(x, 0.0, 1.0).astype(np.float32),
+        y=y.astype(np.int64),
+        truth=truth,
+        class_names=(*(f"motif in {row_names[r]}" for r in row_of_class), "no motif"),
+        coords={"row": np.array(row_names)},
+        row=row,
+        start=start,
+        stop=stop,
+        row_names=row_names,
+    )
+
+
+def _check_sizes(n: int, seed: int, rows: int, columns: int, classes: int, length: int, smoothing: int) -> None:
+    """Raise BadInputError where `planted` was asked for something that cannot be drawn."""
+    for name, value, least in (
+        ("n", n, 1),
+        ("seed", seed, 0),
+        ("classes", classes, 1),
+        ("length", length, 3),
+        ("smoothing", smoothing, 1),
+    ):
+        if value < least:
+            raise BadInputError(f"{name} must be at least {least}, not {value}.")
+    if length > columns:
+        raise BadInputError(f"A motif of length {length} does not fit into {columns} columns: shorten it.")
+    if classes > rows:
+        raise BadInputError(f"{classes} classes need a row each, but there are {rows} rows: ask for fewer classes.")
+
+
+def _motif(length: int) -> npt.NDArray[np.float64]:
+    """Return the motif, (length,): two periods of a cosine under a Hann window, 1 at most."""
+    t = (np.arange(length) + 0.5) / length
+    return np.sin(4 * np.pi * t)
+
+
+def _smoothed_noise(
+    shape: tuple[int, int, int], smoothing: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Return Gaussian noise (N, H, W) of variance 1, smoothed along the last axis by a Hann window."""
+    n, rows, columns = shape
+    kernel = np.hanning(smoothing + 2)[1:-1]
+    kernel /= np.sqrt(np.sum(kernel**2))  # keeps the variance at 1
+    white = rng.standard_normal((n, rows, columns + smoothing - 1))
+    return sum((weight * white[..., i : i + columns] for i, weight in enumerate(kernel)), np.zeros(shape))

@@ -1,0 +1,72 @@
+"""The errors kerascope raises: each says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KerascopeError(Exception):
+    """Base of every error that kerascope raises on purpose."""
+
+
+class BadInputError(KerascopeError, ValueError):
+    """An array, file or number given by the user cannot be used."""
+
+
+class BadTargetError(KerascopeError, ValueError):
+    """The target names no output of this model."""
+
+
+class UnknownNameError(KerascopeError, ValueError):
+    """A name or an option is not known; the message lists the known ones."""
+
+
+class MissingBaselineError(KerascopeError, ValueError):
+    """A method needs an absent input (baseline, fill, bounds) and was given none."""
+
+
+class IncompatibleMethodError(KerascopeError, ValueError):
+    """A method's assumptions do not hold for this model."""
+
+
+class UnsupportedLayerError(IncompatibleMethodError):
+    """A layer has no rule under the method asked for."""
+
+
+class TraceError(KerascopeError):
+    """The model could not be turned into a graph that computes the same numbers."""
+
+
+class StaleModelError(KerascopeError):
+    """The model's weights changed after the explainer was built."""
+
+
+class UnsafeModelError(KerascopeError, ValueError):
+    """A model file asks for code to be run, or for more memory than is sane."""
+
+
+class OutputExistsError(KerascopeError, FileExistsError):
+    """A file or folder to be written exists already."""
+
+
+class BackendError(KerascopeError, ImportError):
+    """No usable Keras backend is installed."""
+
+
+class KerascopeWarning(UserWarning):
+    """A result that may not mean what it seems to mean."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """Return the error for an unknown name, with the nearest known names first.
+
+    Args:
+        kind: what the name was meant to be, e.g. ``"method"``.
+        name: the name that came.
+        known: every name that would have been understood.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or '(none)'}.")

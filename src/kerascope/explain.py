@@ -1,0 +1,320 @@
+"""`explain` and `Explainer`: check the input, view the model, attribute batch by batch, verify, record."""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings as python_warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from kerascope import provenance, registry
+from kerascope.errors import BadInputError, KerascopeError, KerascopeWarning, MissingBaselineError, StaleModelError
+from kerascope.explanation import Explanation
+from kerascope.inputs import Samples, check_coords, name_dims, read_samples
+from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.session import Session
+from kerascope.model.load import load_model
+from kerascope.model.view import ModelView, Signature, fingerprint, signature_of
+from kerascope.record import check_dims
+from kerascope.target import Selection, as_target
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+Progress = bool | Callable[[int, int], None]
+
+
+def explain(
+    model: keras.Model | str | os.PathLike[str],
+    x: Any,
+    method: str | Method | None = None,
+    *,
+    target: Any = None,
+    background: Any = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    dims: Any = None,
+    coords: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    progress: Progress = False,
+    **options: Any,
+) -> Explanation:
+    """Explain a model's outputs for some samples.
+
+    Args:
+        model: a built Keras model, or a path to a ``.keras`` or ``.h5`` file.
+        x: samples (N, *S) as the model takes them, or one sample; a dict or list for several inputs.
+        method: a name from ``ks.methods()``, a method object, or None: the recommended one.
+        target: which number is explained; None: the top class of each sample. See `kerascope.target`.
+        background: samples (M, *S) that stand for "nothing special"; baselines, fills and scales come from them.
+        batch_size: samples per pass.
+        seed: of everything random.
+        dims: names of one sample's axes; the channel axis may be left out.
+        coords: labels or positions by dim.
+        class_names: one name per output unit.
+        progress: True shows a bar; a function is called with (samples done, samples in all).
+        **options: hyper-parameters of the method, where it is given by name.
+
+    Returns:
+        The `Explanation`: values (N, *S) in units of the explained number (a logit), and what to know of them.
+
+    Raises:
+        KerascopeError: see `kerascope.errors`; nothing is computed before the input has been checked.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, activation="softmax")])
+        >>> explain(model, np.ones((4, 3)), "gradient", target=0).values.shape
+        (4, 3)
+    """
+    explainer = Explainer(model, method, background=background, batch_size=batch_size, **options)
+    return explainer(
+        x, target=target, seed=seed, dims=dims, coords=coords, class_names=class_names, progress=progress
+    )
+
+
+class Explainer:
+    """A model and a method, traced and compiled once, for as many samples as one likes.
+
+    Args:
+        model: as in `explain`.
+        method: as in `explain`.
+        background: as in `explain`.
+        batch_size: as in `explain`.
+        compile: False runs everything step by step: slower, easier to debug.
+        **options: as in `explain`.
+
+    Raises:
+        KerascopeError: as `explain`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | str | os.PathLike[str],
+        method: str | Method | None = None,
+        *,
+        background: Any = None,
+        batch_size: int = 32,
+        compile: bool = True,
+        **options: Any,
+    ) -> None:
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise BadInputError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
+        self.method_reason: str | None = None
+        if method is None:
+            method, self.method_reason = registry.recommended(background=background is not None)
+        self.method = registry.as_method(method, options)
+        self.model = load_model(model)
+        self.batch_size = int(batch_size)
+        self._background, self._compile = background, compile
+        self._session: Session | None = None
+
+    @property
+    def view(self) -> ModelView:
+        """The traced model; it exists after the first call (or `prepare`)."""
+        return self._ready().view
+
+    def prepare(self, x: Any) -> Explainer:
+        """Trace and check the model on samples without explaining them; returns the explainer."""
+        self._samples(x)
+        return self
+
+    def rule_table(self) -> list[dict[str, str]]:
+        """Return what every operation does under this method: ``node``, ``layer``, ``kind``, ``rule``."""
+        return self.method.rule_table(self._ready())
+
+    def __call__(
+        self,
+        x: Any,
+        *,
+        target: Any = None,
+        seed: int = 0,
+        dims: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        progress: Progress = False,
+    ) -> Explanation:
+        """Explain samples; see `explain`.
+
+        Raises:
+            StaleModelError: if the model's weights changed since the first call.
+        """
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise BadInputError(f"seed must be a whole number of at least 0; got {seed!r}.")
+        samples, session = self._samples(x)
+        self._refuse_stale(session)
+        labels = _Labels.of(samples, session.view, dims, coords, class_names)
+        selection = as_target(target).select(session.view, len(samples))
+        self.method.check_selection(selection)
+        self.method.check_inputs(session, samples.arrays)
+        started = time.perf_counter()
+        parts = self._attribute(session, samples, selection, int(seed), progress)
+        recorder = provenance.Recorder(self.method, session, selection, self.method_reason)
+        explanation = recorder.record(samples, x, parts, labels.as_dict(), int(seed), time.perf_counter() - started)
+        for text in explanation.warnings:
+            python_warnings.warn(text, KerascopeWarning, stacklevel=2)
+        return explanation
+
+    def _ready(self) -> Session:
+        if self._session is None:
+            raise KerascopeError("The model has not been traced yet: call the explainer, or prepare(x), first.")
+        return self._session
+
+    def _samples(self, x: Any) -> tuple[Samples, Session]:
+        if self._session is None:
+            signature = signature_of(self.model, x)
+            samples = read_samples(x, signature)
+            self._session = self._open(signature, samples)
+        else:
+            samples = read_samples(x, self._session.view.signature)
+        return samples, self._session
+
+    def _open(self, signature: Signature, samples: Samples) -> Session:
+        background = None
+        if self._background is not None:
+            background = read_samples(self._background, signature, what="background").arrays
+        view = ModelView(self.model, signature, samples.arrays)
+        session = Session(view, background, self.batch_size, self._compile)
+        self.method.check(session)
+        return session
+
+    def _refuse_stale(self, session: Session) -> None:
+        if fingerprint(self.model) != session.view.fingerprint:
+            raise StaleModelError(
+                f"The weights of model {self.model.name!r} have changed since this explainer first ran. Make a new "
+                "Explainer for the changed model."
+            )
+
+    def _attribute(
+        self, session: Session, samples: Samples, selection: Selection, seed: int, progress: Progress
+    ) -> list[Attribution]:
+        parts = []
+        with _reporting(progress, len(samples)) as report:
+            for block in session.blocks(len(samples)):
+                inputs = tuple(array[block] for array in samples.arrays)
+                parts.append(self.method.attribute(session, Batch(inputs, selection.rows(block), seed)))
+                report(block.stop)
+        return parts
+
+
+class _Labels:
+    """Names of axes, coordinates and classes, checked before anything is computed."""
+
+    def __init__(self, dims: Any, coords: dict[str, np.ndarray], class_names: tuple[str, ...] | None) -> None:
+        self.dims, self.coords, self.class_names = dims, coords, class_names
+
+    @classmethod
+    def of(
+        cls,
+        samples: Samples,
+        view: ModelView,
+        dims: Any,
+        coords: Mapping[str, Any] | None,
+        class_names: Sequence[str] | None,
+    ) -> _Labels:
+        first = view.channels_first
+        shapes = [array.shape[1:] for array in samples.arrays]
+        if len(shapes) == 1:
+            named: Any = name_dims(dims if dims is not None else samples.dims, shapes[0], channels_first=first)
+            check_dims(named)
+            sizes = dict(zip(named, shapes[0], strict=True))
+        else:
+            given = dims if isinstance(dims, Mapping) else {}
+            names = view.signature.names
+            named = {
+                n: name_dims(given.get(n), shape, channels_first=first) for n, shape in zip(names, shapes, strict=True)
+            }
+            sizes = {d: s for n, shape in zip(names, shapes, strict=True) for d, s in zip(named[n], shape, strict=True)}
+        sizes["sample"] = len(samples)
+        checked = check_coords({**(samples.coords or {}), **(coords or {})}, sizes)
+        return cls(named, checked, _class_names(class_names, view))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"dims": self.dims, "coords": self.coords, "class_names": self.class_names}
+
+
+def _class_names(names: Sequence[str] | None, view: ModelView) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    widths = {head.shape[-1] for head in view.heads if head.shape[1:]}
+    if len(names) not in widths:
+        raise BadInputError(
+            f"class_names holds {len(names)} names; the model's outputs have {sorted(map(str, widths))} units."
+        )
+    return tuple(str(name) for name in names)
+
+
+class _reporting:  # noqa: N801 - used as a function
+    """A progress bar, a user's function, or nothing."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total = progress, total
+        self.bar: Any = None
+
+    def __enter__(self) -> Callable[[int], None]:
+        if callable(self.progress):
+            return functools.partial(_call_with_total, self.progress, self.total)
+        if not self.progress:
+            return lambda done: None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.bar.start()
+        task = self.bar.add_task("Explaining", total=self.total)
+        return lambda done: self.bar.update(task, completed=done)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _call_with_total(function: Callable[[int, int], None], total: int, done: int) -> None:
+    function(done, total)
+
+
+def check(model: keras.Model | str | os.PathLike[str], x: Any = None) -> pd.DataFrame:
+    """Return which methods fit a model, and why the others do not.
+
+    Args:
+        model: a built Keras model, or a path to one.
+        x: a few samples; None: random ones in the model's shape (sizes left open become 32).
+
+    Returns:
+        A table with ``method``, ``fits``, ``why`` (what is missing, or what the method needs from you).
+    """
+    import pandas as pd
+
+    model = load_model(model)
+    session = open_session(model, x)
+    rows = []
+    for name, method in registry.METHODS.items():
+        fits, why = True, ""
+        try:
+            method.check(session)
+        except MissingBaselineError as error:
+            why = str(error)
+        except KerascopeError as error:
+            fits, why = False, str(error)
+        rows.append({"method": name, "fits": fits, "why": why})
+    return pd.DataFrame(rows)
+
+
+def open_session(model: keras.Model, x: Any = None) -> Session:
+    """Trace a model on samples, or on random ones in its shape where there are none."""
+    if x is None:
+        declared = getattr(model, "inputs", None)
+        if not declared:
+            raise BadInputError(f"Model {model.name!r} does not say what shape it takes: give a few samples as x.")
+        rng = np.random.default_rng(0)
+        flat = [rng.random((2, *(size or 32 for size in tensor.shape[1:]))).astype("float32") for tensor in declared]
+        x = signature_of(model, None).pack(flat)
+    signature = signature_of(model, x)
+    return Session(ModelView(model, signature, read_samples(x, signature).arrays), compile=False)

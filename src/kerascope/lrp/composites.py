@@ -1,0 +1,256 @@
+"""Which rule stands at which layer."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascope.errors import BadInputError, IncompatibleMethodError, UnsupportedLayerError
+from kerascope.lrp import engine
+from kerascope.lrp.rules import Bias, Epsilon, Pass, Rule, Site, ZBox
+from kerascope.model.canonize import input_path
+from kerascope.model.graph import Graph, Node
+from kerascope.model.primitives import GATES, Activation, Affine, Mixture, Opaque, Product, Route, Tensor, Winner
+from kerascope.model.propagate import Handler, plain
+from kerascope.model.signs import non_negative
+
+Selector = Any
+"""A layer class, a glob over node names, `first_layer`, or a predicate on a node."""
+
+
+class _FirstLayer:
+    """The kernel layers that read the network's input through rearrangements and normalisation only."""
+
+    def __repr__(self) -> str:
+        return "first_layer"
+
+
+first_layer = _FirstLayer()
+"""Selects the first kernel layer of every input branch."""
+
+
+def kernels(node: Node) -> bool:
+    """Select every layer with a kernel: dense, convolutions, einsum."""
+    return isinstance(node.op, Affine) and not node.op.is_diagonal
+
+
+def convolutions(node: Node) -> bool:
+    """Select every convolution: plain, depthwise, transposed."""
+    return isinstance(node.op, Affine) and node.op.form in ("conv", "depthwise", "transpose")
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An ordered list of ``(selector, rule)``; the first selector that matches a layer gives its rule.
+
+    Selectors are matched against kernel layers and against scalings that could not be folded. A kernel
+    layer that nothing matches is an error.
+
+    Example:
+        >>> from kerascope.lrp import rules
+        >>> Composite([(first_layer, rules.Flat()), (keras.layers.Dense, rules.Epsilon(0.1)), ("*", rules.ZPlus())])
+        Composite(first_layer: Flat(), Dense: Epsilon(epsilon=0.1, bias='absorb'), '*': ZPlus(bias='absorb'))
+    """
+
+    rules: Sequence[tuple[Selector, Rule]]
+
+    def __post_init__(self) -> None:
+        """Check that every entry is a pair of a selector and a rule."""
+        for entry in self.rules:
+            if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Rule)):
+                raise BadInputError(f"A composite is a list of (selector, rule); got the entry {entry!r}.")
+        object.__setattr__(self, "rules", tuple(self.rules))
+
+    def rule_for(self, node: Node, first: frozenset[str]) -> Rule | None:
+        """Return the rule of a node, None where no selector matches."""
+        return next((rule for selector, rule in self.rules if _matches(selector, node, first)), None)
+
+    def __repr__(self) -> str:
+        """Show selector and rule, in order."""
+        return f"Composite({', '.join(f'{_selector_text(s)}: {rule}' for s, rule in self.rules)})"
+
+
+def _matches(selector: Selector, node: Node, first: frozenset[str]) -> bool:
+    if selector is first_layer:
+        return node.name in first
+    if isinstance(selector, str):
+        return fnmatch.fnmatchcase(node.name, selector)
+    if isinstance(selector, type):
+        return issubclass(node.source, selector)
+    return bool(selector(node))
+
+
+def _selector_text(selector: Selector) -> str:
+    if isinstance(selector, str):
+        return repr(selector)
+    return getattr(selector, "__name__", repr(selector))
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """A composite laid over a graph: the handler of every node and, in words, its rule."""
+
+    handlers: Mapping[str, Handler]
+    table: tuple[tuple[Node, str], ...]
+
+
+def first_layers(graph: Graph) -> frozenset[str]:
+    """Return the kernel layers that read the network's input through shape-only layers."""
+    on_input = input_path(graph)
+    fresh = set(graph.inputs)
+    for node in graph:
+        if node.name in on_input:
+            fresh.update(node.outputs)
+    return frozenset(node.name for node in graph if kernels(node) and node.inputs[0] in fresh)
+
+
+def assign(graph: Graph, composite: Composite, *, bias: Bias | None, low: Any = None, high: Any = None) -> Assignment:
+    """Give every node of a graph its handler.
+
+    Args:
+        graph: a canonized graph.
+        composite: the rules of the kernel layers.
+        bias: replaces the bias convention of every rule; None leaves each rule its own.
+        low: lower bounds of the network's inputs, one per input (or None).
+        high: upper bounds, likewise.
+
+    Raises:
+        UnsupportedLayerError: if an operation has no rule; the message names it and says what to do.
+    """
+    first, known = first_layers(graph), non_negative(graph)
+    bounds = input_bounds(graph, low, high)
+    on_input = input_path(graph)
+    handlers: dict[str, Handler] = {}
+    table: list[tuple[Node, str]] = []
+    for node in graph:
+        if isinstance(node.op, Affine):
+            rule = _affine_rule(node, composite, first, on_input)
+            rule = rule if bias is None else rule.with_bias(bias)
+            site_low, site_high = bounds.get(node.inputs[0], (None, None))
+            site = Site(node.op, node.inputs[0] in known, site_low, site_high, node.name)
+            if isinstance(rule, Pass) and graph.shapes[node.inputs[0]] != graph.shapes[node.outputs[0]]:
+                raise IncompatibleMethodError(
+                    f"Pass() at layer {node.name!r}: its input {graph.shapes[node.inputs[0]]} and output "
+                    f"{graph.shapes[node.outputs[0]]} differ in shape. Give it another rule."
+                )
+            handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
+        else:
+            handlers[node.name], text = _weightless(node, graph)
+        table.append((node, text))
+    return Assignment(handlers, tuple(table))
+
+
+def _affine_rule(node: Node, composite: Composite, first: frozenset[str], on_input: set[str]) -> Rule:
+    if node.name in on_input:
+        return Pass()
+    if not kernels(node):
+        explicit = [entry for entry in composite.rules if entry[0] is not kernels and not isinstance(entry[0], str)]
+        return Composite(explicit).rule_for(node, first) or Epsilon()
+    rule = composite.rule_for(node, first)
+    if rule is None:
+        raise UnsupportedLayerError(
+            f"The composite has no rule for layer {node.name!r} ({node.op.label}). Add one, e.g. ('*', ks.rules.Epsilon())."
+        )
+    return rule
+
+
+def _weightless(node: Node, graph: Graph) -> tuple[Handler, str]:
+    op = node.op
+    if isinstance(op, Activation):
+        return engine.pass_handler, "pass"
+    if isinstance(op, Mixture):
+        return engine.mixture_handler(), f"in proportion (epsilon {engine.MIXTURE_EPSILON:g})"
+    if isinstance(op, Winner):
+        return engine.winner_handler, "winner takes all"
+    if isinstance(op, Route):
+        return (engine.route_handler, "back to its cells") if op.keeps_cells else (
+            engine.interpolation_handler,
+            f"in proportion (epsilon {engine.MIXTURE_EPSILON:g})",
+        )
+    if isinstance(op, Product):
+        signal = signal_of(node, graph)
+        return engine.product_handler(signal), "half to each" if signal is None else f"all to input {signal + 1}, the gate gets none"
+    if isinstance(op, Opaque):
+        raise unsupported(node, "LRP")
+    return plain, "derivative"
+
+
+def unsupported(node: Node, method: str) -> UnsupportedLayerError:
+    """Return the error for an operation without a rule."""
+    return UnsupportedLayerError(
+        f"{method} has no rule for {node.name!r} ({node.op.label}). Use a method that only differentiates (gradient, "
+        "integrated_gradients, smoothgrad) or only asks for outputs (occlusion), or explain the network up to a layer "
+        "before it with target=ks.Neuron(layer, index)."
+    )
+
+
+def signal_of(node: Node, graph: Graph) -> int | None:
+    """Return which of a product's inputs is the signal, where the other one is a gate between 0 and 1."""
+    gates = [_is_gate(tensor, graph) for tensor in node.inputs]
+    return gates.index(False) if sorted(gates) == [False, True] else None
+
+
+def _is_gate(tensor: int, graph: Graph) -> bool:
+    producers = graph.producers()
+    while (node := producers.get(tensor)) is not None:
+        if isinstance(node.op, (Activation, Opaque)):
+            return node.op.name in GATES or node.op.name == "relu6"
+        if not (isinstance(node.op, Route) or (isinstance(node.op, Affine) and node.op.is_diagonal)):
+            return False
+        tensor = node.inputs[0]
+    return False
+
+
+def input_bounds(graph: Graph, low: Any, high: Any) -> dict[int, tuple[Tensor, Tensor]]:
+    """Carry bounds of the network's inputs through rearrangement and normalisation.
+
+    Returns:
+        For each tensor on the input path its bounds, shape (1, *S).
+    """
+    if low is None or high is None:
+        return {}
+    bounds = {tensor: (l, h) for tensor, l, h in zip(graph.inputs, low, high, strict=True)}
+    on_input = input_path(graph)
+    for node in graph:
+        if node.name not in on_input or len(node.outputs) != 1:
+            continue
+        lows, highs = zip(*(bounds[i] for i in node.inputs), strict=True)
+        one, other = node.op(*lows), node.op(*highs)
+        bounds[node.outputs[0]] = (ops.minimum(one, other), ops.maximum(one, other))
+    return bounds
+
+
+def bound_tensors(value: Any, shapes: Sequence[tuple[int, ...]], dtype: str, name: str) -> list[Tensor]:
+    """Return a bound given by the user as one tensor (1, *S) per input.
+
+    Args:
+        value: a number, an array that broadcasts against one sample, or a list with one of these per input.
+        shapes: the inputs' shapes without the batch axis.
+        dtype: the precision wanted.
+        name: ``"low"`` or ``"high"``, for the error.
+    """
+    per_input = list(value) if isinstance(value, (list, tuple)) and len(shapes) > 1 else [value] * len(shapes)
+    tensors = []
+    for bound, shape in zip(per_input, shapes, strict=True):
+        try:
+            filled = np.broadcast_to(np.asarray(bound, dtype), (1, *shape))
+        except ValueError as error:
+            raise BadInputError(
+                f"{name}= has shape {np.shape(bound)}, which does not broadcast against one sample of shape {shape}."
+            ) from error
+        tensors.append(ops.convert_to_tensor(np.array(filled)))
+    return tensors
+
+
+Builder = Callable[[Any], Composite]
+
+
+def zbox(method: Any) -> Rule:
+    """Return the box rule with a method's bounds."""
+    return ZBox(method.low, method.high)

@@ -1,0 +1,316 @@
+"""Layer-wise relevance propagation and Deep Taylor decomposition as methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from keras import ops
+
+from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, unknown_name
+from kerascope.lrp import composites, rules
+from kerascope.lrp.composites import Assignment, Composite, convolutions, first_layer, kernels
+from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.relu import require_relu
+from kerascope.methods.session import Session
+from kerascope.model.graph import Graph
+from kerascope.model.primitives import Tensor
+from kerascope.model.propagate import forward
+from kerascope.target import Selection
+
+_Build = Callable[["LRP"], Sequence[tuple[Any, rules.Rule]]]
+
+
+def _first(method: LRP) -> rules.Rule:
+    return composites.zbox(method) if method.low is not None and method.high is not None else rules.WSquare()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named composite: how it is built, which fields of `LRP` it reads, and its bias convention."""
+
+    build: _Build
+    reads: tuple[str, ...] = ()
+    bias: rules.Bias = "absorb"
+    start: Literal["logit", "one"] = "logit"
+
+
+PRESETS: dict[str, Preset] = {
+    "default": Preset(
+        lambda m: [
+            (first_layer, _first(m)),
+            (convolutions, rules.Gamma(m.gamma)),
+            (kernels, rules.Epsilon(m.epsilon)),
+        ],
+        ("epsilon", "gamma", "low", "high"),
+    ),
+    "zero": Preset(lambda m: [(kernels, rules.Zero())]),
+    "epsilon": Preset(lambda m: [(kernels, rules.Epsilon(m.epsilon))], ("epsilon",)),
+    "gamma": Preset(lambda m: [(kernels, rules.Gamma(m.gamma))], ("gamma",)),
+    "z_plus": Preset(lambda m: [(kernels, rules.ZPlus())], bias="ignore"),
+    "alpha1_beta0": Preset(lambda m: [(kernels, rules.AlphaBeta(1.0, 0.0))]),
+    "alpha2_beta1": Preset(lambda m: [(kernels, rules.AlphaBeta(2.0, 1.0))]),
+    "alpha_beta": Preset(lambda m: [(kernels, rules.AlphaBeta(m.alpha, m.beta))], ("alpha", "beta")),
+    "flat": Preset(lambda m: [(kernels, rules.Flat())]),
+    "w_square": Preset(lambda m: [(kernels, rules.WSquare())]),
+    "z_box": Preset(lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())], ("low", "high")),
+    "epsilon_plus": Preset(
+        lambda m: [(convolutions, rules.ZPlus()), (kernels, rules.Epsilon(m.epsilon))], ("epsilon",)
+    ),
+    "epsilon_plus_flat": Preset(
+        lambda m: [
+            (first_layer, rules.Flat()),
+            (convolutions, rules.ZPlus()),
+            (kernels, rules.Epsilon(m.epsilon)),
+        ],
+        ("epsilon",),
+    ),
+    "epsilon_alpha2_beta1": Preset(
+        lambda m: [(convolutions, rules.AlphaBeta(2.0, 1.0)), (kernels, rules.Epsilon(m.epsilon))], ("epsilon",)
+    ),
+    "epsilon_alpha2_beta1_flat": Preset(
+        lambda m: [
+            (first_layer, rules.Flat()),
+            (convolutions, rules.AlphaBeta(2.0, 1.0)),
+            (kernels, rules.Epsilon(m.epsilon)),
+        ],
+        ("epsilon",),
+    ),
+    "epsilon_gamma_box": Preset(
+        lambda m: [
+            (first_layer, composites.zbox(m)),
+            (convolutions, rules.Gamma(m.gamma)),
+            (kernels, rules.Epsilon(m.epsilon)),
+        ],
+        ("epsilon", "gamma", "low", "high"),
+    ),
+    "excitation_backprop": Preset(lambda m: [(kernels, rules.ZPlus())], bias="ignore", start="one"),
+    "deep_taylor": Preset(lambda m: [(first_layer, rules.WSquare()), (kernels, rules.ZPlus())], bias="ignore"),
+    "deep_taylor.bounded": Preset(
+        lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())], ("low", "high"), bias="ignore"
+    ),
+}
+"""Composites by name."""
+
+_BOXED = frozenset({"z_box", "epsilon_gamma_box", "deep_taylor.bounded"})
+_TUNED = ("epsilon", "gamma", "alpha", "beta", "low", "high")
+
+
+@dataclass(frozen=True)
+class LRP(Method):
+    """Layer-wise relevance propagation: the output is shared out backwards, layer by layer.
+
+    At every layer R_i = sum_j q_ij / (sum_i q_ij + bias_j) R_j, with q given by the layer's rule. Activations
+    pass relevance on, Add and average pooling share it in proportion, max pooling gives it to the winner
+    (the first of equal ones), products with a gate give all to the signal.
+
+    Args:
+        composite: which rule stands where: a name from `PRESETS` or a `Composite`.
+        epsilon: stabiliser of the epsilon rule, absolute, in units of a layer's output.
+        gamma: how much positive weights are favoured by the gamma rule.
+        alpha: weight of positive contributions (``"alpha_beta"``).
+        beta: weight of negative contributions; alpha - beta = 1.
+        bias: ``"absorb"`` (biases keep their share) or ``"ignore"``; None: as the composite says.
+        low: lower bound of the input (number, or array that broadcasts against a sample), for the box rule.
+        high: upper bound.
+        start: what stands at the output: ``"logit"`` (its value) or ``"one"``; None: as the composite says.
+
+    Reference: Bach et al. 2015, "On pixel-wise explanations for non-linear classifier decisions by
+    layer-wise relevance propagation", PLoS ONE 10(7); Montavon et al. 2019, LNCS 11700.
+    """
+
+    composite: str | Composite = "default"
+    epsilon: float = 1e-6
+    gamma: float = 0.25
+    alpha: float = 2.0
+    beta: float = 1.0
+    bias: rules.Bias | None = None
+    low: Any = None
+    high: Any = None
+    start: Literal["logit", "one"] | None = None
+
+    family: ClassVar[str] = "attribution"
+    question: ClassVar[str] = "How much did each cell contribute to this output, shared out layer by layer?"
+    paper: ClassVar[str] = "Bach et al. 2015, PLoS ONE 10(7): e0130140"
+    needs: ClassVar[str] = "a rule for every operation"
+    promise: ClassVar[str] = "the explained number less what biases and stabilisers absorbed"
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that none is set that the composite does not read."""
+        if isinstance(self.composite, str):
+            if self.composite not in PRESETS:
+                raise unknown_name("composite", self.composite, PRESETS)
+            self._check_unread(PRESETS[self.composite])
+        if self.bias not in (None, "absorb", "ignore"):
+            raise BadInputError(f"bias must be 'absorb' or 'ignore'; got {self.bias!r}.")
+        if self.start not in (None, "logit", "one"):
+            raise BadInputError(f"start must be 'logit' or 'one'; got {self.start!r}.")
+        if self.epsilon < 0 or self.gamma < 0:
+            raise BadInputError(f"epsilon and gamma cannot be negative; got {self.epsilon} and {self.gamma}.")
+
+    def _check_unread(self, preset: Preset) -> None:
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        for name in _TUNED:
+            value = getattr(self, name)
+            if name not in preset.reads and value is not defaults[name] and value != defaults[name]:
+                raise BadInputError(
+                    f"The composite {self.composite!r} has no use for {name}=; it reads "
+                    f"{', '.join((*preset.reads, 'bias', 'start'))}."
+                )
+
+    @property
+    def _preset(self) -> Preset:
+        return PRESETS[self.composite] if isinstance(self.composite, str) else Preset(lambda m: [])
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        self._check_bounds_given()
+        self.assignment(session, session.view.logits)
+
+    def _check_bounds_given(self) -> None:
+        if self.composite in _BOXED and (self.low is None or self.high is None):
+            raise MissingBaselineError(
+                f"{self.composite} needs the bounds of the input: give low= and high= (numbers, or arrays per cell), "
+                "e.g. low=0.0, high=1.0."
+            )
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
+        """Refuse inputs outside the bounds of the box rule, counting the cells."""
+        if self.low is None or self.high is None:
+            return
+        shapes = [array.shape[1:] for array in inputs]
+        lows = composites.bound_tensors(self.low, shapes, session.view.dtype, "low")
+        highs = composites.bound_tensors(self.high, shapes, session.view.dtype, "high")
+        for array, low, high in zip(inputs, lows, highs, strict=True):
+            outside = int(np.sum((array < np.asarray(low)) | (array > np.asarray(high))))
+            if outside:
+                raise BadInputError(
+                    f"{outside} of {array.size} cells lie outside [low, high]; the input's range is "
+                    f"{array.min():g} to {array.max():g}. Widen the bounds, or use a method without bounds (lrp)."
+                )
+
+    def assignment(self, session: Session, graph: Graph) -> Assignment:
+        """Return the handlers of a graph's nodes under this method, prepared once per session."""
+        return session.remember(("lrp", id(self), graph.outputs), lambda: (self, self._assign(session, graph)))[1]
+
+    def _assign(self, session: Session, graph: Graph) -> Assignment:
+        preset = self._preset
+        composite = self.composite if isinstance(self.composite, Composite) else Composite(preset.build(self))
+        bias = self.bias
+        if bias is None and isinstance(self.composite, str):
+            bias = preset.bias
+        low = high = None
+        if self.low is not None and self.high is not None:
+            shapes = [tuple(size or 1 for size in graph.shapes[i][1:]) for i in graph.inputs]
+            low = composites.bound_tensors(self.low, shapes, session.view.dtype, "low")
+            high = composites.bound_tensors(self.high, shapes, session.view.dtype, "high")
+        return composites.assign(graph, composite, bias=bias, low=low, high=high)
+
+    def rule_table(self, session: Session) -> list[dict[str, str]]:
+        """See `Method.rule_table`."""
+        return [
+            {"node": node.name, "layer": node.op.label, "kind": node.op.kind, "rule": rule}
+            for node, rule in self.assignment(session, session.view.logits).table
+        ]
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        selection = batch.selection
+
+        def build() -> Callable[..., Any]:
+            handlers = self.assignment(session, selection.graph).handlers
+            return lambda xs, codes, against: self._relevance(selection, handlers, xs, codes, against)
+
+        found = session.run(("lrp", id(self)), build, batch.inputs, selection)
+        values, expected, absorbed, largest, explained, logits = found
+        return Attribution(
+            values=tuple(values),
+            expected=expected,
+            absorbed=absorbed,
+            largest=largest,
+            explained=explained,
+            logits=list(logits),
+            warnings=self._warnings(explained),
+        )
+
+    def _relevance(
+        self, selection: Selection, handlers: Any, xs: Sequence[Tensor], codes: Tensor, against: Tensor
+    ) -> tuple[Any, ...]:
+        graph = selection.graph
+        values, walk = forward(graph, tuple(xs), handlers)
+        logits = [values[i] for i in graph.outputs]
+        seeds, explained = selection.seed(logits, codes, against)
+        columns: list[tuple[Any, ...]] = []
+        for t, seed in enumerate(seeds):
+            start = [self._start(s, z, explained[:, t]) for s, z in zip(seed, logits, strict=True)]
+            walked = walk(dict(zip(graph.outputs, start, strict=True)), measure=True)
+            maps = [walked.values.get(i, ops.zeros_like(x)) for i, x in zip(graph.inputs, xs, strict=True)]
+            total = sum(ops.sum(ops.reshape(s, (ops.shape(s)[0], -1)), axis=1) for s in start)
+            absorbed = ops.zeros_like(total) if walked.absorbed is None else walked.absorbed
+            largest = ops.abs(total) if walked.largest is None else walked.largest
+            columns.append((maps, total, absorbed, largest))
+        stacked = [ops.stack([column[0][i] for column in columns], axis=1) for i in range(len(xs))]
+        totals = [ops.stack([column[k] for column in columns], axis=1) for k in (1, 2, 3)]
+        return stacked, *totals, explained, logits
+
+    def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
+        """Return what stands at the explained tensor; ``explained`` (N,) is the number explained."""
+        start = self.start or self._preset.start
+        return seed * logits if start == "logit" else seed
+
+    def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class DeepTaylor(LRP):
+    """Deep Taylor decomposition: z+ through ReLU layers, w^2 (or the box rule) at the first.
+
+    R_i = sum_j (x_i W_ij)+ / sum_i (x_i W_ij)+ R_j from R = max(f, 0). With biases <= 0 every value is
+    non-negative and they sum to f; with positive biases what disappears is counted as absorbed.
+
+    Args:
+        composite: ``"deep_taylor"`` (real-valued inputs) or ``"deep_taylor.bounded"`` (needs low and high).
+        low: lower bound of the input.
+        high: upper bound.
+
+    Reference: Montavon et al. 2017, "Explaining nonlinear classification decisions with deep Taylor
+    decomposition", Pattern Recognition 65.
+    """
+
+    composite: str | Composite = "deep_taylor"
+
+    question: ClassVar[str] = "Which cells carry the evidence for this output, by a Taylor expansion of every ReLU?"
+    paper: ClassVar[str] = "Montavon et al. 2017, Pattern Recognition 65: 211-222"
+    needs: ClassVar[str] = "ReLU networks"
+    promise: ClassVar[str] = "the positive part of the explained number less what was absorbed"
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        self._check_bounds_given()
+        require_relu(session.view.logits, "deep_taylor")
+        super().check(session)
+
+    def check_selection(self, selection: Selection) -> None:
+        """See `Method.check_selection`."""
+        if selection.fn is not None:
+            raise IncompatibleMethodError(
+                "deep_taylor decomposes the value of an output; a function of the logits has no rule. Give a class, or "
+                "use lrp."
+            )
+
+    def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
+        positive = ops.cast(explained > 0, logits.dtype)
+        return seed * logits * ops.reshape(positive, (-1,) + (1,) * (len(logits.shape) - 1))
+
+    def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
+        negative = int(np.sum(explained <= 0))
+        if not negative:
+            return ()
+        return (
+            f"{negative} explained logits are not positive: Deep Taylor decomposition starts from max(logit, 0), so "
+            "their maps are zero. Explain a contrast, or use lrp.",
+        )

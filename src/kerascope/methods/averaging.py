@@ -1,0 +1,317 @@
+"""Gradients (or any method) averaged: along paths from a baseline, over background samples, over noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerascope import baseline as baselines
+from kerascope.errors import BadInputError
+from kerascope.methods.base import Attribution, Batch, Method, missing_baseline
+from kerascope.methods.gradient import Gradient
+from kerascope.methods.session import Arrays, Session
+from kerascope.target import Selection
+
+
+def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes in (0, 1) and weights that sum to exactly 1, each (steps,)."""
+    if not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise BadInputError(f"steps must be a whole number of at least 1; got {steps!r}.")
+    nodes, weights = np.polynomial.legendre.leggauss(int(steps))
+    weights = weights / 2
+    return (nodes + 1) / 2, weights / weights.sum()
+
+
+def chunks(draws: int, rows: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Walk over all pairs (draw, row) in pieces of at most ``size``; yields the draws and the rows."""
+    for start in range(0, draws * rows, size):
+        flat = np.arange(start, min(start + size, draws * rows))
+        yield flat // rows, flat % rows
+
+
+def expected_difference(
+    session: Session, batch: Batch, arrays: Arrays, explained: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return f(x) - mean f(baselines) and mean f(baselines), both (B, T), for the batch's targets."""
+    at_baselines = session.remember(
+        ("logits at", tuple(id(array) for array in arrays), batch.selection.graph.outputs),
+        lambda: (arrays, session.logits(arrays, _repeat(batch.selection, len(arrays[0])))),
+    )[1]
+    values = batch.selection.numbers(at_baselines)
+    mean = values.mean(axis=-1)
+    return explained - mean, mean
+
+
+def _repeat(selection: Selection, count: int) -> Selection:
+    return selection.rows(np.zeros(count, int))
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(Method):
+    """Integrated gradients: (x - x0) times the mean gradient on the straight line from x0 to x.
+
+    A = (x - x0) * integral_0^1 grad f(x0 + t (x - x0)) dt, by Gauss-Legendre quadrature; with several
+    baselines the mean over them. The values sum to f(x) - mean f(x0), up to the quadrature's error, which
+    the completeness gap shows.
+
+    Args:
+        steps: quadrature points; on ReLU networks the error falls like 1 / steps.
+        baseline: the absent input: ``"zeros"``, ``"mean"``, ``"median"``, a number, one array or several
+            (M, *S); None: the background's mean.
+
+    Reference: Sundararajan et al. 2017, "Axiomatic attribution for deep networks", ICML.
+    """
+
+    steps: int = 64
+    baseline: Any = None
+
+    family: ClassVar[str] = "attribution"
+    question: ClassVar[str] = "How much did each cell contribute to the output, compared with the absent input?"
+    paper: ClassVar[str] = "Sundararajan et al. 2017, ICML"
+    needs: ClassVar[str] = "a baseline or background samples"
+    promise: ClassVar[str] = "the explained number less its mean at the baselines"
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        gauss_legendre(self.steps)
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        if self.baseline is None and session.background is None:
+            raise missing_baseline("integrated_gradients")
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        batch = batch.settled(session)
+        shapes = [array.shape[1:] for array in batch.inputs]
+        _, arrays, text = session.remember(
+            ("baseline", id(self)),
+            lambda: (self, *baselines.resolve(self.baseline, session, shapes, "integrated_gradients")),
+        )
+        nodes, weights = gauss_legendre(self.steps)
+        count = len(arrays[0])
+        positions = np.tile(nodes, count)
+        shares = np.tile(weights, count) / count
+        owners = np.repeat(np.arange(count), len(nodes))
+        found = path_attribution(session, batch, arrays, owners, positions, shares)
+        return replace(found, baseline_text=text)
+
+
+def path_attribution(
+    session: Session, batch: Batch, arrays: Arrays, owners: np.ndarray, positions: np.ndarray, shares: np.ndarray
+) -> Attribution:
+    """Average (x - b) * grad f(b + t (x - b)) over pairs of a baseline b and a position t.
+
+    Args:
+        session: the model.
+        batch: samples with settled targets.
+        arrays: the baselines, one array (M, *S) per input.
+        owners: which baseline each draw starts from (D,).
+        positions: t of each draw (D,).
+        shares: weight of each draw (D,), summing to 1.
+    """
+    selection, rows = batch.selection, len(batch)
+    totals = [np.zeros((rows, selection.count, *x.shape[1:])) for x in batch.inputs]
+    for draws, index in chunks(len(owners), rows, session.batch_size):
+        deltas = [x[index] - b[owners[draws]] for x, b in zip(batch.inputs, arrays, strict=True)]
+        points = [
+            b[owners[draws]] + _over_sample(positions[draws], delta).astype(delta.dtype) * delta
+            for b, delta in zip(arrays, deltas, strict=True)
+        ]
+        grads, _, _ = session.gradients(points, selection.rows(index))
+        for total, grad, delta in zip(totals, grads, deltas, strict=True):
+            np.add.at(total, index, _over_sample(shares[draws], grad) * grad * delta[:, None])
+    logits = session.logits(batch.inputs, selection)
+    explained = selection.numbers_own(logits)
+    expected, at_baseline = expected_difference(session, batch, arrays, explained)
+    return Attribution(
+        values=tuple(total.astype(session.view.dtype) for total in totals),
+        expected=expected,
+        absorbed=np.zeros_like(expected),
+        explained=explained,
+        logits=logits,
+        baseline=arrays,
+        baseline_output=at_baseline,
+        warnings=_equal_to_baseline(batch.inputs, arrays),
+    )
+
+
+def _over_sample(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return vector.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _equal_to_baseline(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
+    same = np.ones(len(inputs[0]), bool)
+    for x, b in zip(inputs, arrays, strict=True):
+        same &= np.array([bool(np.all(b == row)) for row in x])
+    if same.all():
+        raise BadInputError(
+            "Every sample equals every baseline: the difference to explain is zero. Give other samples as background, "
+            "or another baseline."
+        )
+    if not same.any():
+        return ()
+    return (f"{int(same.sum())} samples equal the baseline: their maps are zero, whatever the model does.",)
+
+
+@dataclass(frozen=True)
+class ExpectedGradients(Method):
+    """Expected gradients: integrated gradients averaged over background samples.
+
+    A = mean over background samples b and positions t of (x - b) * grad f(b + t (x - b)). Every background
+    sample is used equally often (``draws`` in all, at least one each), at stratified positions drawn from the
+    seed. The values sum to f(x) - mean f(b) up to the sampling error, which the completeness gap shows.
+
+    Args:
+        draws: how many pairs (b, t); rounded up to a multiple of the number of background samples.
+
+    Reference: Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution
+    priors and expected gradients", Nature Machine Intelligence 3.
+    """
+
+    draws: int = 256
+
+    family: ClassVar[str] = "attribution"
+    question: ClassVar[str] = "How much did each cell contribute, compared with typical samples?"
+    paper: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3: 620-631"
+    needs: ClassVar[str] = "background samples"
+    promise: ClassVar[str] = "the explained number less its mean over the background"
+    stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.draws < 1:
+            raise BadInputError(f"draws must be at least 1; got {self.draws}.")
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        if session.background is None:
+            raise missing_baseline("expected_gradients")
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        arrays = session.background
+        if arrays is None:
+            raise missing_baseline("expected_gradients")
+        batch = batch.settled(session)
+        count = len(arrays[0])
+        per_baseline = -(-self.draws // count)
+        rng = np.random.default_rng(batch.seed)
+        owners = np.repeat(np.arange(count), per_baseline)
+        strata = np.tile(np.arange(per_baseline), count)
+        positions = (strata + rng.random(len(owners))) / per_baseline
+        shares = np.full(len(owners), 1 / len(owners))
+        found = path_attribution(session, batch, arrays, owners, positions, shares)
+        return replace(found, baseline_text=f"{count} background samples")
+
+
+@dataclass(frozen=True)
+class SmoothGrad(Method):
+    """SmoothGrad: a method's maps averaged over noisy copies of the input.
+
+    S = mean over k of base(x + e_k), e_k normal with standard deviation ``noise`` times the range (max - min)
+    of the background, or of the sample itself where there is none. The noise is drawn from the seed in NumPy
+    and is the same for every sample, so no map depends on its batch or on the backend. The class explained is
+    settled on the clean input.
+
+    Args:
+        base: the method averaged.
+        draws: how many noisy copies.
+        noise: standard deviation relative to the range.
+
+    Reference: Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise", ICML workshop.
+    """
+
+    base: Method = field(default_factory=Gradient)
+    draws: int = 50
+    noise: float = 0.1
+
+    family: ClassVar[str] = "function"
+    question: ClassVar[str] = "How would the output change with this cell, on average near this sample?"
+    paper: ClassVar[str] = "Smilkov et al. 2017, ICML workshop"
+    stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not isinstance(self.base, Method):
+            raise BadInputError(f"base must be a method object such as ks.Gradient(); got {self.base!r}.")
+        if self.draws < 1 or self.noise < 0:
+            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        self.base.check(session)
+
+    def check_selection(self, selection: Selection) -> None:
+        """See `Method.check_selection`."""
+        self.base.check_selection(selection)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """See `Method.caveats`."""
+        return self.base.caveats
+
+    def rule_table(self, session: Session) -> list[dict[str, str]]:
+        """See `Method.rule_table`."""
+        return self.base.rule_table(session)
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        batch = batch.settled(session)
+        logits = session.logits(batch.inputs, batch.selection)
+        mean, error = average_over_noise(self.base, session, batch, self.draws, self.noise)
+        return Attribution(
+            values=mean,
+            standard_error=error,
+            explained=batch.selection.numbers_own(logits),
+            logits=logits,
+        )
+
+
+def average_over_noise(
+    base: Method, session: Session, batch: Batch, draws: int, noise: float, of: Callable[..., Any] | None = None
+) -> tuple[Arrays, Arrays]:
+    """Average a method's maps over noisy copies.
+
+    Returns:
+        Mean and standard error of the mean, per input (B, T, *S).
+    """
+    rows = len(batch)
+    scales = [noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
+    sums = [np.zeros((rows, batch.selection.count, *x.shape[1:])) for x in batch.inputs]
+    squares = [np.zeros_like(total) for total in sums]
+    for which, index in chunks(draws, rows, session.batch_size):
+        noisy = _noisy(batch, scales, which, index)
+        maps = base.attribute(session, batch.with_inputs(noisy, index)).values
+        for total, square, values in zip(sums, squares, maps, strict=True):
+            value = values if of is None else of(values)
+            np.add.at(total, index, value)
+            np.add.at(square, index, np.square(value, dtype="float64"))
+    means = [total / draws for total in sums]
+    variance = [np.maximum(square / draws - mean**2, 0) for square, mean in zip(squares, means, strict=True)]
+    errors = [np.sqrt(v / max(draws - 1, 1)) for v in variance]
+    dtype = session.view.dtype
+    return tuple(m.astype(dtype) for m in means), tuple(e.astype(dtype) for e in errors)
+
+
+def _spread(session: Session, number: int, x: np.ndarray) -> np.ndarray:
+    if session.background is not None:
+        return np.asarray(np.ptp(session.background[number]))
+    return np.ptp(x.reshape(len(x), -1), axis=1).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _noisy(batch: Batch, scales: list[np.ndarray], which: np.ndarray, index: np.ndarray) -> list[np.ndarray]:
+    """Return the rows ``index`` with the noise of the draws ``which``; each draw has a stream of its own."""
+    drawn = {
+        int(k): [np.random.default_rng((batch.seed, int(k), i)).normal(size=x.shape[1:]) for i, x in enumerate(batch.inputs)]
+        for k in np.unique(which)
+    }
+    noisy = []
+    for i, (x, scale) in enumerate(zip(batch.inputs, scales, strict=True)):
+        noise = np.stack([drawn[int(k)][i] for k in which])
+        rows_scale = scale[index] if scale.ndim else scale
+        noisy.append((x[index] + rows_scale * noise).astype(x.dtype))
+    return noisy

@@ -1,0 +1,132 @@
+"""What a method is: hyper-parameters, and how relevance is computed from them for one batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerascope.errors import MissingBaselineError
+from kerascope.methods.session import Arrays, Session
+from kerascope.target import Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples, what is explained of each, and the seed of the call.
+
+    ``inputs``: one array (B, *S) per model input. ``selection`` has B rows.
+    """
+
+    inputs: Arrays
+    selection: Selection
+    seed: int = 0
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.inputs[0])
+
+    def with_inputs(self, inputs: Sequence[np.ndarray], index: Any = None) -> Batch:
+        """Return a batch with other inputs, whose targets are those of the rows in ``index``."""
+        selection = self.selection if index is None else self.selection.rows(index)
+        return replace(self, inputs=tuple(inputs), selection=selection)
+
+    def settled(self, session: Session) -> Batch:
+        """Return the batch with "top class" replaced by the class on top at these (clean) inputs."""
+        logits = session.logits(self.inputs, self.selection)
+        return replace(self, selection=self.selection.fixed(logits))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attribution:
+    """What a method returns for one batch.
+
+    ``values``: per input (B, T, *S). ``expected`` (B, T): what the values of a sample must sum to, before
+    what was ``absorbed`` (B, T) is taken off; None where nothing is promised. ``logits``: the explained
+    tensors, where the method computed them on the way. ``largest`` (B, T): the largest sum of absolute
+    relevance over any operation.
+    """
+
+    values: Arrays
+    expected: np.ndarray | None = None
+    absorbed: np.ndarray | None = None
+    explained: np.ndarray | None = None
+    logits: list[np.ndarray] | None = None
+    largest: np.ndarray | None = None
+    standard_error: Arrays | None = None
+    group_values: np.ndarray | None = None
+    layer_map: np.ndarray | None = None
+    baseline: Arrays | None = None
+    baseline_text: str = ""
+    baseline_output: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Base of every method: a frozen record of hyper-parameters with no model inside.
+
+    Subclasses state their facts as class variables and define `attribute`; a user's own subclass works in
+    ``ks.explain(model, x, MyMethod())`` without registration.
+    """
+
+    family: ClassVar[str] = "attribution"
+    """``"function"``, ``"signal"``, ``"attribution"``, ``"localisation"``, ``"perturbation"`` or ``"control"``."""
+    question: ClassVar[str] = ""
+    """The question the map answers, in one sentence."""
+    paper: ClassVar[str] = ""
+    """The source paper."""
+    needs: ClassVar[str] = ""
+    """What the method asks of model or user, in words; empty where nothing."""
+    promise: ClassVar[str] = ""
+    """What the values of a sample sum to, in words; empty where nothing is promised."""
+    stochastic: ClassVar[bool] = False
+    """Whether the seed changes the map."""
+
+    @abstractmethod
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """Compute the map for one batch of at most ``session.batch_size`` samples."""
+
+    def check(self, session: Session) -> None:  # noqa: B027 - most methods fit every model
+        """Raise if the method does not fit the model or lacks something it needs.
+
+        Raises:
+            IncompatibleMethodError: if an assumption about the model does not hold.
+            UnsupportedLayerError: if a layer has no rule.
+            MissingBaselineError: if an absent input is needed and was not given.
+        """
+
+    def check_selection(self, selection: Selection) -> None:  # noqa: B027 - most methods take every target
+        """Raise IncompatibleMethodError if the method cannot explain such a target."""
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:  # noqa: B027
+        """Raise BadInputError if the method cannot take these samples."""
+
+    def rule_table(self, session: Session) -> list[dict[str, str]]:
+        """Return which rule every operation gets: ``node``, ``layer``, ``kind``, ``rule``."""
+        return [
+            {"node": node.name, "layer": node.op.label, "kind": node.op.kind, "rule": "derivative"}
+            for node in session.view.logits
+        ]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The hyper-parameters by name."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of any of the method's maps should be warned of."""
+        return ()
+
+
+def missing_baseline(method: str) -> MissingBaselineError:
+    """Return the error for a method that needs an absent input and was given none."""
+    return MissingBaselineError(
+        f"{method} compares with an absent input, and none was given. Give background=… (some training samples) or "
+        "baseline='zeros'."
+    )

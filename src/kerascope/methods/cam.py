@@ -1,0 +1,272 @@
+"""Class activation maps: where in a layer with spatial axes the evidence sits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from keras import ops
+
+from kerascope import backend
+from kerascope.errors import IncompatibleMethodError, unknown_name
+from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.session import Session
+from kerascope.model.graph import Graph
+from kerascope.model.primitives import Affine, Mixture, Route, Tensor
+from kerascope.target import Selection
+
+
+@dataclass(frozen=True)
+class _CAM(Method):
+    """Base of the class activation maps.
+
+    Args:
+        layer: the layer whose activations A (*spatial, K) are weighed; None: the last one with spatial axes.
+        relu: whether negative values of the map are set to 0; None: as in the method's paper.
+        upsample: whether the map is enlarged to the input's size (linearly), else ``values`` repeats nothing
+            and holds the enlarged nearest cells.
+    """
+
+    layer: str | None = None
+    relu: bool | None = None
+    upsample: bool = True
+
+    family: ClassVar[str] = "localisation"
+    needs: ClassVar[str] = "a layer with spatial axes; one input"
+    rectified: ClassVar[bool] = True
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        if len(session.view.signature.specs) > 1:
+            raise IncompatibleMethodError("Class activation maps are defined for models with one input.")
+        self.place(session)
+
+    def place(self, session: Session) -> tuple[Graph, int, str]:
+        """Return the graph, the tensor whose activations are weighed, and the layer's name.
+
+        Raises:
+            IncompatibleMethodError: if no layer has spatial axes.
+        """
+        return session.remember(("cam", self.layer), lambda: _place(session, self.layer))
+
+    def rule_table(self, session: Session) -> list[dict[str, str]]:
+        """See `Method.rule_table`."""
+        _, _, name = self.place(session)
+        return [row | {"rule": "map taken here"} if row["node"] == name else row for row in super().rule_table(session)]
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        if batch.selection.kind == "neuron":
+            raise IncompatibleMethodError("Class activation maps explain outputs, not units inside the network.")
+        graph, tensor, name = self.place(session)
+        graph = graph.restrict(batch.selection.graph.outputs)
+        selection = replace(batch.selection, graph=graph)
+
+        def build() -> Callable[..., Any]:
+            return lambda xs, codes, against: _activations_and_gradients(graph, tensor, selection, xs, codes, against)
+
+        found = session.run(("cam", tensor), build, batch.inputs, selection)
+        activations, grads, explained, logits = found
+        axis = 1 if session.view.channels_first else -1
+        a, g = np.moveaxis(activations, axis, -1), np.moveaxis(grads, 2 if axis == 1 else -1, -1)
+        raw = self.weigh(session, batch, a.astype("float64"), g.astype("float64"))
+        rectified = self.rectified if self.relu is None else self.relu
+        raw = np.maximum(raw, 0) if rectified else raw
+        values = _lay_over(raw, batch.inputs[0].shape[1:], session.view.channels_first, smooth=self.upsample)
+        dtype = session.view.dtype
+        return Attribution(
+            values=(values.astype(dtype),),
+            explained=explained,
+            logits=list(logits),
+            layer_map=raw.astype(dtype),
+            warnings=(*self._notes(graph, tensor, name), *_empty_maps(raw)),
+        )
+
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """Return the map (B, T, *spatial) from activations (B, *spatial, K) and gradients (B, T, *spatial, K)."""
+        raise NotImplementedError
+
+    def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
+        return () if self.layer else (f"The map was taken at {name!r}, the last layer with spatial axes.",)
+
+
+def _place(session: Session, layer: str | None) -> tuple[Graph, int, str]:
+    view = session.view
+    if layer is not None:
+        if layer not in view.traced.layers:
+            raise unknown_name("layer", layer, view.traced.layers)
+        tensor = view.traced.layers[layer][-1]
+        if not _is_spatial(view.traced, tensor):
+            raise IncompatibleMethodError(
+                f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, which has no spatial axes."
+            )
+        return view.keeping(tensor), tensor, layer
+    graph = view.logits
+    spatial = [node for node in graph if _is_spatial(graph, node.outputs[0]) and _counts(node.op)]
+    if not spatial:
+        raise IncompatibleMethodError(
+            "No layer of this model has spatial axes (rank 3 or more), so there is nothing to map. Use lrp or "
+            "integrated_gradients."
+        )
+    return graph, spatial[-1].outputs[0], spatial[-1].name
+
+
+def _counts(op: Any) -> bool:
+    return not isinstance(op, Route)
+
+
+def _is_spatial(graph: Graph, tensor: int) -> bool:
+    return len(graph.shapes[tensor]) >= 3
+
+
+def _activations_and_gradients(
+    graph: Graph, tensor: int, selection: Selection, xs: Sequence[Tensor], codes: Tensor, against: Tensor
+) -> tuple[Any, ...]:
+    (activations,) = graph.run(xs, (tensor,))
+
+    def rest(a: Tensor) -> tuple[Tensor, ...]:
+        return graph.run_from({tensor: a, **dict(zip(graph.inputs, xs, strict=True))})
+
+    logits, pull = backend.vjp(rest, activations)
+    seeds, explained = selection.seed(logits, codes, against)
+    grads = ops.stack([pull(tuple(seed))[0] for seed in seeds], axis=1)
+    return activations, grads, explained, list(logits)
+
+
+def _lay_over(raw: np.ndarray, shape: tuple[int, ...], channels_first: bool, *, smooth: bool) -> np.ndarray:
+    """Enlarge maps (B, T, *spatial) to a sample's spatial size, the same for every channel."""
+    spatial = shape[1:] if channels_first and len(shape) > 1 else shape[:-1]
+    if len(spatial) != raw.ndim - 2:
+        spatial = shape[: raw.ndim - 2]
+    enlarged = raw
+    for axis, size in enumerate(spatial):
+        enlarged = _enlarge(enlarged, axis + 2, size, smooth=smooth)
+    channel = 2 if channels_first else enlarged.ndim
+    if len(shape) == len(spatial):
+        return enlarged
+    count = shape[0] if channels_first else shape[-1]
+    return np.repeat(np.expand_dims(enlarged, channel), count, axis=channel)
+
+
+def _enlarge(values: np.ndarray, axis: int, size: int, *, smooth: bool) -> np.ndarray:
+    """Interpolate along one axis, cell centres on cell centres, constant beyond the outermost ones."""
+    have = values.shape[axis]
+    places = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
+    if not smooth:
+        return np.take(values, np.minimum(np.arange(size) * have // size, have - 1), axis=axis)
+    left = np.floor(places).astype(int)
+    right = np.minimum(left + 1, have - 1)
+    share = (places - left).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return np.take(values, left, axis=axis) * (1 - share) + np.take(values, right, axis=axis) * share
+
+
+def _empty_maps(raw: np.ndarray) -> tuple[str, ...]:
+    empty = int(np.sum(~np.any(raw, axis=tuple(range(2, raw.ndim)))))
+    if not empty:
+        return ()
+    return (f"{empty} maps are zero everywhere: nothing in the layer speaks for the target (relu=False shows the rest).",)
+
+
+def _spatial_axes(array: np.ndarray, first: int) -> tuple[int, ...]:
+    return tuple(range(first, array.ndim - 1))
+
+
+@dataclass(frozen=True)
+class GradCAM(_CAM):
+    """Grad-CAM: activations weighed by the spatial mean of their gradients.
+
+    alpha_k = mean over cells of d f / d A_k; L = relu(sum_k alpha_k A_k).
+
+    Args:
+        layer: the layer whose activations are weighed; None: the last one with spatial axes.
+        relu: False keeps negative values; None: rectified, as in the paper.
+        upsample: enlarge linearly (True) or by nearest cells.
+
+    Reference: Selvaraju et al. 2020, "Grad-CAM: visual explanations from deep networks", IJCV 128.
+    """
+
+    question: ClassVar[str] = "Where, coarsely, is the evidence for this output?"
+    paper: ClassVar[str] = "Selvaraju et al. 2020, IJCV 128: 336-359"
+
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """See `_CAM.weigh`."""
+        weights = g.mean(axis=_spatial_axes(g, 2), keepdims=True)
+        return (weights * a[:, None]).sum(axis=-1)
+
+    def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
+        notes = super()._notes(graph, tensor, name)
+        if not _head_is_average(graph, tensor):
+            notes += (
+                "Position matters to what follows this layer (it is not a global average), and Grad-CAM averages the "
+                "gradient over positions: hires_cam keeps it.",
+            )
+        return notes
+
+
+@dataclass(frozen=True)
+class HiResCAM(_CAM):
+    """HiResCAM: activations times gradients, cell by cell; L = sum_k g_k A_k, not rectified.
+
+    Args:
+        layer: the layer whose activations are weighed; None: the last one with spatial axes.
+        relu: True drops negative values; None: kept, as in the paper.
+        upsample: enlarge linearly (True) or by nearest cells.
+
+    Reference: Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks", arXiv:2011.08891.
+    """
+
+    question: ClassVar[str] = "Where, coarsely, is the evidence for this output, position by position?"
+    paper: ClassVar[str] = "Draelos and Carin 2020, arXiv:2011.08891"
+    rectified: ClassVar[bool] = False
+
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """See `_CAM.weigh`."""
+        return (g * a[:, None]).sum(axis=-1)
+
+
+@dataclass(frozen=True)
+class CAM(_CAM):
+    """CAM: activations weighed by the class's weights; for global average pooling and one dense layer only.
+
+    L = sum_k w_kc A_k, not rectified; its mean over cells plus the bias is the logit.
+
+    Args:
+        layer: None: the layer under the global average pooling.
+        relu: True drops negative values; None: kept, as in the paper.
+        upsample: enlarge linearly (True) or by nearest cells.
+
+    Reference: Zhou et al. 2016, "Learning deep features for discriminative localization", CVPR.
+    """
+
+    question: ClassVar[str] = "Which positions would the final linear layer count for this class?"
+    paper: ClassVar[str] = "Zhou et al. 2016, CVPR"
+    needs: ClassVar[str] = "global average pooling followed by one dense layer; one input"
+    rectified: ClassVar[bool] = False
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        super().check(session)
+        graph, tensor, name = self.place(session)
+        if not _head_is_average(graph, tensor):
+            raise IncompatibleMethodError(
+                f"cam needs a global average pooling and one dense layer after {name!r}; this model has something else "
+                "there. Use hires_cam or grad_cam."
+            )
+
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """See `_CAM.weigh`."""
+        # Behind a global average the gradient is w / Z in every cell, so its sum is the class's weights.
+        weights = g.sum(axis=_spatial_axes(g, 2), keepdims=True)
+        return (weights * a[:, None]).sum(axis=-1)
+
+
+def _head_is_average(graph: Graph, tensor: int) -> bool:
+    """Whether a tensor feeds one global average pooling, one dense layer, and nothing else."""
+    after = [node for node in graph.after(tensor) if not isinstance(node.op, Route)]
+    if len(after) != 2 or not isinstance(after[0].op, Mixture) or not isinstance(after[1].op, Affine):
+        return False
+    shape = graph.shapes[after[0].outputs[0]]
+    return sum(size != 1 for size in shape[1:]) <= 1 and after[1].op.form in ("dense", "conv")

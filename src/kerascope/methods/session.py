@@ -1,0 +1,139 @@
+"""What methods share while they work on one model: compiled functions, batching, the absent input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascope import backend
+from kerascope.model.graph import Graph
+from kerascope.model.primitives import Tensor
+from kerascope.model.view import ModelView
+from kerascope.target import Selection
+
+Arrays = tuple[np.ndarray, ...]
+
+
+@dataclass
+class Session:
+    """One model, its background samples, and everything compiled or computed for them once.
+
+    Args:
+        view: the model.
+        background: one array (M, *S) per input: samples that stand for "nothing special", or None.
+        batch_size: how many rows one call of a compiled function takes at most.
+        compile: whether functions are compiled.
+    """
+
+    view: ModelView
+    background: Arrays | None = None
+    batch_size: int = 32
+    compile: bool = True
+    _functions: dict[Any, Callable[..., Any]] = field(default_factory=dict)
+    _sizes: dict[Any, set[int]] = field(default_factory=dict)
+    _memory: dict[Any, Any] = field(default_factory=dict)
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` returned when this key was first asked for."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    def run(
+        self, key: Any, build: Callable[[], Callable[..., Any]], inputs: Sequence[np.ndarray], selection: Selection
+    ) -> Any:
+        """Call a function of (inputs, codes, against) on one batch of at most ``batch_size`` rows.
+
+        The function is built (and compiled) once per key; a batch smaller than one seen before is padded
+        to it rather than compiled for anew. Returns NumPy arrays in the structure the function returns.
+        """
+        shapes = tuple(array.shape[1:] for array in inputs)
+        name = (key, selection.key, selection.count, shapes)
+        if name not in self._functions:
+            fn = build()
+            self._functions[name] = backend.compile(fn) if self.compile else fn
+        rows = len(inputs[0])
+        size = self._padded_size(name, rows)
+        padded = [_pad_rows(array, size) for array in inputs]
+        codes, against = selection.rows(_padding_index(rows, size)).tensors
+        with backend.inference():
+            results = self._functions[name](self.view.to_tensors(padded), codes, against)
+        return keras.tree.map_structure(
+            lambda tensor: None if tensor is None else backend.to_numpy(tensor)[:rows], results
+        )
+
+    def _padded_size(self, name: Any, rows: int) -> int:
+        if not self.compile or backend.name == "torch":
+            return rows
+        known = self._sizes.setdefault(name, set())
+        large_enough = [size for size in known if size >= rows]
+        if not large_enough:
+            known.add(rows)
+            return rows
+        return min(large_enough)
+
+    def blocks(self, count: int) -> Iterator[slice]:
+        """Cut ``count`` rows into slices of at most ``batch_size``."""
+        for start in range(0, count, self.batch_size):
+            yield slice(start, min(start + self.batch_size, count))
+
+    def logits(self, inputs: Sequence[np.ndarray], selection: Selection) -> list[np.ndarray]:
+        """Return the explained tensors for any number of rows, as NumPy arrays."""
+        graph = selection.graph
+
+        def build() -> Callable[..., Any]:
+            return lambda xs, codes, against: list(graph(*xs))
+
+        parts = [
+            self.run(("logits",), build, [array[block] for array in inputs], blank(selection, block))
+            for block in self.blocks(len(inputs[0]))
+        ]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def gradients(
+        self, inputs: Sequence[np.ndarray], selection: Selection
+    ) -> tuple[Arrays, np.ndarray, list[np.ndarray]]:
+        """Return the derivative of the explained number by the inputs, for one batch.
+
+        Returns:
+            Per input an array (B, T, *S), the explained numbers (B, T), and the explained tensors.
+        """
+
+        def build() -> Callable[..., Any]:
+            return lambda xs, codes, against: native_gradients(selection.graph, selection, xs, codes, against)
+
+        grads, explained, logits = self.run(("gradient",), build, inputs, selection)
+        return tuple(grads), explained, logits
+
+
+def native_gradients(
+    graph: Graph, selection: Selection, inputs: Sequence[Tensor], codes: Tensor, against: Tensor
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Differentiate the whole function by the backend's own rules, one pull per target."""
+
+    logits, pull = backend.vjp(lambda *xs: graph(*xs), *inputs)
+    seeds, explained = selection.seed(logits, codes, against)
+    pulled = [pull(tuple(seed)) for seed in seeds]
+    grads = [ops.stack([grad[i] for grad in pulled], axis=1) for i in range(len(inputs))]
+    return grads, explained, list(logits)
+
+
+def blank(selection: Selection, block: slice) -> Selection:
+    """Return a selection with as many rows as the block, for functions that ignore the codes."""
+    rows = block.stop - block.start
+    codes = np.zeros((rows, selection.count), "int32")
+    return replace(selection, codes=codes, against=None if selection.against is None else codes, fn=selection.fn)
+
+
+def _pad_rows(array: np.ndarray, size: int) -> np.ndarray:
+    missing = size - len(array)
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def _padding_index(rows: int, size: int) -> np.ndarray:
+    return np.minimum(np.arange(size), rows - 1)

@@ -1,0 +1,232 @@
+"""The primitive operations a model is taken apart into.
+
+Whatever a layer is called in Keras, methods see one of a few kinds: a kernel with a bias (`Affine`), an
+elementwise nonlinearity (`Activation`), a weightless linear mixture (`Mixture`), a choice of the largest
+(`Winner`), a product of two tensors (`Product`), a rearrangement of cells (`Route`), or a function of which
+only the derivative is known (`Opaque`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from keras import ops
+
+Tensor = Any
+
+#: Activations whose outputs are never negative.
+NON_NEGATIVE = frozenset({"relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exp", "abs", "square", "softmax"})
+#: Activations with values between 0 and 1: what comes out of them can serve as a gate.
+GATES = frozenset({"sigmoid", "hard_sigmoid", "softmax"})
+#: Activations a final layer may carry without taking part in the decision; they are taken off.
+HEADS = frozenset({"softmax", "sigmoid", "log_softmax"})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Primitive:
+    """One operation of a graph: a pure function of tensors."""
+
+    label: str
+    """What the operation is called in tables, e.g. ``"Conv2D"``."""
+
+    kind: ClassVar[str] = "opaque"
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Compute the operation's output, or a tuple of outputs."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Primitive):
+    """``z = linear(x, kernel) + bias``: dense, every convolution, and per-cell scaling.
+
+    ``form`` says how the kernel's axes are laid out: ``"dense"`` (..., in, out), ``"conv"`` (..., in per
+    group, out), ``"depthwise"`` (..., in, multiplier), ``"transpose"`` (..., out, in), ``"einsum"`` (any),
+    ``"diagonal"`` (broadcasts against x). ``bias`` has the rank of z and broadcasts against it.
+    """
+
+    linear: Callable[[Tensor, Tensor], Tensor]
+    kernel: Tensor
+    bias: Tensor | None = None
+    form: str = "dense"
+    channel_axis: int = -1
+    """Where z holds the channels that the bias and a BatchNormalization act on."""
+    zero_padded: bool = False
+
+    kind: ClassVar[str] = "affine"
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Return z for the one input x."""
+        z = self.linear(tensors[0], self.kernel)
+        return z if self.bias is None else z + self.bias
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether every cell is scaled and shifted by itself, as in BatchNormalization."""
+        return self.form == "diagonal"
+
+    def scale_outputs(self, scale: Tensor) -> Affine | None:
+        """Return the operation times a per-channel scale (C,), or None where the layout is not known."""
+        spread = _spread_over_outputs(self.form, self.kernel, scale)
+        if spread is None:
+            return None
+        bias = self.bias
+        if bias is not None:
+            bias = bias * as_channels(scale, len(bias.shape), self.channel_axis)
+        return replace(self, kernel=self.kernel * spread, bias=bias)
+
+    def scale_inputs(self, scale: Tensor) -> Affine | None:
+        """Return ``x -> self(scale * x)`` for a per-channel scale (C_in,), or None."""
+        spread = _spread_over_inputs(self.form, self.kernel, scale)
+        return None if spread is None else replace(self, kernel=self.kernel * spread)
+
+    def shift_outputs(self, shift: Tensor) -> Affine:
+        """Return the operation plus ``shift``, which has the rank of z."""
+        return replace(self, bias=shift if self.bias is None else self.bias + shift)
+
+
+def as_channels(vector: Tensor, rank: int, axis: int) -> Tensor:
+    """Reshape a vector (C,) or scalar so that it broadcasts along one axis of a tensor of that rank."""
+    if not vector.shape:
+        return vector
+    shape = [1] * rank
+    shape[axis] = -1
+    return ops.reshape(vector, shape)
+
+
+def _spread_over_outputs(form: str, kernel: Tensor, scale: Tensor) -> Tensor | None:
+    if not scale.shape:
+        return scale
+    if form in ("dense", "conv"):
+        return scale
+    if form == "depthwise":
+        return ops.reshape(scale, tuple(kernel.shape[-2:]))
+    if form == "transpose":
+        return ops.reshape(scale, (-1, 1))
+    return None
+
+
+def _spread_over_inputs(form: str, kernel: Tensor, scale: Tensor) -> Tensor | None:
+    if not scale.shape:
+        return scale
+    if form in ("dense", "depthwise"):
+        return ops.reshape(scale, (-1, 1))
+    if form == "transpose":
+        return scale
+    if form == "conv":
+        per_group, outputs = kernel.shape[-2:]
+        groups = scale.shape[0] // per_group
+        by_group = ops.transpose(ops.reshape(scale, (groups, per_group)))
+        return ops.repeat(by_group, outputs // groups, axis=1)
+    return None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Activation(Primitive):
+    """An elementwise nonlinearity of one tensor."""
+
+    name: str
+    fn: Callable[[Tensor], Tensor]
+
+    kind: ClassVar[str] = "activation"
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Return ``fn(x)``."""
+        return self.fn(tensors[0])
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether this is max(x, 0) and nothing else (ReLU6 and leaky ReLU are not)."""
+        return self.name == "relu"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mixture(Primitive):
+    """A linear map without weights: pooling by average, sums, Add, Average, Subtract."""
+
+    fn: Callable[..., Tensor]
+    keeps_sign: bool = True
+    """Whether non-negative inputs give non-negative outputs."""
+
+    kind: ClassVar[str] = "mixture"
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Return ``fn(*tensors)``."""
+        return self.fn(*tensors)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Winner(Primitive):
+    """The largest (or smallest) of several values: max pooling, Maximum, Minimum."""
+
+    fn: Callable[..., Tensor]
+    axes: tuple[int, ...] | None = None
+    """Set where the maximum runs over whole axes: there ties must be broken by hand (to the first)."""
+
+    kind: ClassVar[str] = "winner"
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Return ``fn(*tensors)``."""
+        return self.fn(*tensors)
+
+    def first_of(self, x: Tensor) -> Tensor:
+        """Return 1 at the first maximum over ``axes`` of x and 0 elsewhere, in the shape of x."""
+        if self.axes is None:
+            raise ValueError("first_of needs a maximum over whole axes")
+        rank = len(x.shape)
+        axes = sorted(axis % rank for axis in self.axes)
+        kept = [axis for axis in range(rank) if axis not in axes]
+        order = [*kept, *axes]
+        moved = ops.transpose(x, order)
+        shape = ops.shape(moved)
+        cells = math.prod(shape[len(kept) :])
+        flat = ops.reshape(moved, (*shape[: len(kept)], cells))
+        hot = ops.one_hot(ops.argmax(flat, axis=-1), cells, dtype=x.dtype)
+        back = [order.index(axis) for axis in range(rank)]
+        return ops.transpose(ops.reshape(hot, shape), back)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Product(Primitive):
+    """The product of two tensors that both depend on the input."""
+
+    kind: ClassVar[str] = "product"
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Return ``x1 * x2``."""
+        return tensors[0] * tensors[1]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Route(Primitive):
+    """A rearrangement: every output cell is one input cell, a fixed mixture of them, or a constant zero."""
+
+    fn: Callable[..., Any]
+    pads: bool = False
+    """Whether some output cells hold a constant: relevance that reaches them is lost, and counted."""
+    keeps_cells: bool = True
+    """Whether output cells are copies of input cells (False for interpolation)."""
+
+    kind: ClassVar[str] = "route"
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Return ``fn(*tensors)``."""
+        return self.fn(*tensors)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Opaque(Primitive):
+    """A function that can be differentiated but for which no rule is known."""
+
+    fn: Callable[..., Any]
+    name: str = ""
+    """The activation's name where it is one that mixes cells (softmax)."""
+
+    kind: ClassVar[str] = "opaque"
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Return ``fn(*tensors)``."""
+        return self.fn(*tensors)

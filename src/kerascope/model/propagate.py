@@ -1,0 +1,100 @@
+"""The reverse walk: every method that is more than a gradient is this walk with handlers of its own.
+
+A handler runs one operation forward and returns, with the outputs, the function that sends whatever
+arrives at the outputs (relevance, a modified gradient, multipliers) back to the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops
+
+from kerascope import backend
+from kerascope.model.graph import Graph, as_tuple
+from kerascope.model.primitives import Primitive, Tensor
+
+Backward = Callable[[tuple[Tensor, ...]], tuple[tuple[Tensor, ...], Tensor | None]]
+"""From what arrives at an operation's outputs to what its inputs get, and what was absorbed (N,) or None."""
+
+Handler = Callable[..., tuple[Any, Backward]]
+"""``handler(op, *inputs) -> (outputs, backward)``."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What one reverse walk found.
+
+    ``values`` holds what arrived at every tensor; ``absorbed`` (N,) what was kept back on the way;
+    ``largest`` (N,) the largest sum of absolute values over any one operation's outputs, None unless asked.
+    """
+
+    values: Mapping[int, Tensor]
+    absorbed: Tensor | None
+    largest: Tensor | None
+    absorbed_by: Mapping[str, Tensor]
+
+
+def plain(op: Primitive, *inputs: Tensor) -> tuple[Any, Backward]:
+    """Send a cotangent back by the operation's own vector-Jacobian product."""
+    outputs, pull = backend.vjp(op, *inputs)
+
+    def backward(arriving: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], None]:
+        return pull(arriving if isinstance(outputs, (tuple, list)) else arriving[0]), None
+
+    return outputs, backward
+
+
+def forward(
+    graph: Graph, inputs: tuple[Tensor, ...], handlers: Mapping[str, Handler]
+) -> tuple[dict[int, Tensor], Callable[..., Walked]]:
+    """Run a graph forward; return the values of its tensors and the function that walks back.
+
+    Args:
+        graph: the graph.
+        inputs: one tensor per graph input, batch first.
+        handlers: by node name; a node without one is differentiated.
+    """
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    steps: list[tuple[Any, Backward]] = []
+    for node in graph:
+        handler = handlers.get(node.name, plain)
+        results, backward = handler(node.op, *(values[i] for i in node.inputs))
+        values.update(zip(node.outputs, as_tuple(results), strict=True))
+        steps.append((node, backward))
+
+    def walk(start: Mapping[int, Tensor], *, measure: bool = False) -> Walked:
+        return _walk(steps, values, start, measure)
+
+    return values, walk
+
+
+def _walk(
+    steps: list[tuple[Any, Backward]], values: Mapping[int, Tensor], start: Mapping[int, Tensor], measure: bool
+) -> Walked:
+    arrived: dict[int, Tensor] = dict(start)
+    absorbed_by: dict[str, Tensor] = {}
+    largest = None
+    for node, backward in reversed(steps):
+        if not any(tensor in arrived for tensor in node.outputs):
+            continue
+        arriving = tuple(
+            arrived[tensor] if tensor in arrived else ops.zeros_like(values[tensor]) for tensor in node.outputs
+        )
+        if measure:
+            size = sum(sample_sum(ops.abs(tensor)) for tensor in arriving)
+            largest = size if largest is None else ops.maximum(largest, size)
+        departing, absorbed = backward(arriving)
+        if absorbed is not None:
+            absorbed_by[node.name] = absorbed
+        for tensor, share in zip(node.inputs, departing, strict=True):
+            arrived[tensor] = arrived[tensor] + share if tensor in arrived else share
+    absorbed = sum(absorbed_by.values()) if absorbed_by else None
+    return Walked(arrived, absorbed, largest, absorbed_by)
+
+
+def sample_sum(tensor: Tensor) -> Tensor:
+    """Sum over everything but the batch axis: (N, *S) -> (N,)."""
+    return ops.sum(tensor, axis=tuple(range(1, len(tensor.shape)))) if len(tensor.shape) > 1 else tensor

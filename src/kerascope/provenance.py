@@ -1,0 +1,219 @@
+"""From the attributions of batches to an `Explanation` that says where its numbers come from."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascope import backend, registry
+from kerascope._version import __version__
+from kerascope.errors import KerascopeError
+from kerascope.explanation import Explanation
+from kerascope.inputs import Samples
+from kerascope.methods.base import Attribution, Method
+from kerascope.methods.session import Session
+from kerascope.target import Selection
+
+_LOOSE = 0.05
+"""A completeness gap above this share of what the values must sum to is warned of."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Knows everything about a call but its results."""
+
+    method: Method
+    session: Session
+    selection: Selection
+    method_reason: str | None
+
+    def record(
+        self, samples: Samples, x: Any, parts: Sequence[Attribution], labels: dict[str, Any], seed: int, seconds: float
+    ) -> Explanation:
+        """Put the batches together and verify them.
+
+        Raises:
+            KerascopeError: if a value is not finite.
+        """
+        signature = self.session.view.signature
+        values = [self._squeezed(np.concatenate(column)) for column in zip(*(p.values for p in parts), strict=True)]
+        self._check_finite(values)
+        logits, explained = self._explained(samples, parts)
+        gap, absorbed, expected = self._gap(parts, values)
+        errors = _joined(parts, lambda p: p.standard_error)
+        return Explanation(
+            values=signature.restore(values, x),
+            inputs=signature.restore(samples.arrays, x),
+            outputs=self._outputs(samples, logits),
+            explained=self._squeezed(explained),
+            target=self._target(logits),
+            method=self.method,
+            baseline=None if parts[0].baseline is None else signature.restore(parts[0].baseline, x),
+            completeness_gap=gap,
+            absorbed=absorbed,
+            standard_error=None if errors is None else signature.restore([self._squeezed(e) for e in errors], x),
+            group_values=self._field(parts, "group_values"),
+            layer_map=self._field(parts, "layer_map"),
+            warnings=self._warnings(samples, parts, explained, gap, expected),
+            attrs=self._attrs(parts, seed, seconds),
+            **labels,
+        )
+
+    def _squeezed(self, array: np.ndarray) -> np.ndarray:
+        return array[:, 0] if self.selection.squeeze else array
+
+    def _field(self, parts: Sequence[Attribution], name: str) -> np.ndarray | None:
+        arrays = [getattr(part, name) for part in parts]
+        return None if any(array is None for array in arrays) else self._squeezed(np.concatenate(arrays))
+
+    def _check_finite(self, values: Sequence[np.ndarray]) -> None:
+        bad = sum(int(np.sum(~np.isfinite(array))) for array in values)
+        if bad:
+            raise KerascopeError(
+                f"{registry.name_of(self.method)} returned {bad} values that are not finite. The model's own numbers may "
+                "overflow: try the model in float64, or another method."
+            )
+
+    def _explained(self, samples: Samples, parts: Sequence[Attribution]) -> tuple[list[np.ndarray], np.ndarray]:
+        if all(part.logits is not None for part in parts):
+            logits = [np.concatenate(column) for column in zip(*(part.logits or [] for part in parts), strict=True)]
+        else:
+            logits = self.session.logits(samples.arrays, self.selection)
+        if all(part.explained is not None for part in parts):
+            return logits, np.concatenate([part.explained for part in parts if part.explained is not None])
+        return logits, self.selection.numbers_own(logits)
+
+    def _outputs(self, samples: Samples, logits: list[np.ndarray]) -> Any:
+        """Return what the model returns, from the logits where they are at hand."""
+        view = self.session.view
+        if self.selection.graph.outputs != view.logits.outputs:
+            everything = Selection(view.logits, np.zeros((len(samples), 1), "int32"), "outputs", "", fn=_nothing)
+            logits = self.session.logits(samples.arrays, everything)
+        with backend.inference():
+            finals = view.finish([ops.convert_to_tensor(z) for z in logits])
+        arrays = [backend.to_numpy(tensor) for tensor in finals]
+        if len(arrays) == 1:
+            return arrays[0]
+        return {head.name: array for head, array in zip(view.heads, arrays, strict=True)}
+
+    def _target(self, logits: list[np.ndarray]) -> Any:
+        if self.selection.kind != "class":
+            return self.selection.text if self.selection.fn is None else self.selection.fn
+        return self._squeezed(self.selection.fixed(logits).codes).astype("int64")
+
+    def _gap(
+        self, parts: Sequence[Attribution], values: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Return sum - what it must sum to, what was absorbed, and what it must sum to (nan: no promise)."""
+        axes = 1 if self.selection.squeeze else 2
+        total = sum(array.astype("float64").sum(axis=tuple(range(axes, array.ndim))) for array in values)
+        absorbed = self._field(parts, "absorbed")
+        expected = np.full(total.shape, np.nan)
+        if all(part.expected is not None for part in parts):
+            expected = self._squeezed(np.concatenate([part.expected for part in parts if part.expected is not None]))
+            expected = expected.astype("float64") - (0 if absorbed is None else absorbed)
+        return total - expected, absorbed, expected
+
+    def _warnings(
+        self,
+        samples: Samples,
+        parts: Sequence[Attribution],
+        explained: np.ndarray,
+        gap: np.ndarray,
+        expected: np.ndarray,
+    ) -> tuple[str, ...]:
+        texts = [*samples.notes, *self.method.caveats]
+        for part in parts:
+            texts.extend(part.warnings)
+        head = self.session.view.head(self.selection.head) if self.selection.head else None
+        if head is not None and self.selection.kind == "class" and int(np.prod(head.shape[1:])) == 1:
+            negative = int(np.sum(explained < 0))
+            if negative:
+                texts.append(
+                    f"The model has one output unit; its logit is negative for {negative} samples, whose maps show what "
+                    "speaks for that negative number: positive values speak for the class, negative ones against it."
+                )
+        largest = self._field(parts, "largest")
+        scale = np.maximum(np.abs(expected), 0 if largest is None else np.abs(largest))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            loose = np.abs(gap) > _LOOSE * scale
+        if np.any(loose & np.isfinite(gap)):
+            worst = float(np.nanmax(np.abs(gap[loose])))
+            texts.append(
+                f"The values of {int(np.sum(loose))} samples miss what they must sum to by more than {_LOOSE:.0%} "
+                f"(largest gap {worst:.3g}): use more steps or draws, or float64."
+            )
+        return tuple(dict.fromkeys(texts))
+
+    def _attrs(self, parts: Sequence[Attribution], seed: int, seconds: float) -> dict[str, Any]:
+        view, selection = self.session.view, self.selection
+        graph = view.logits
+        first = parts[0]
+        at_baseline = self._field(parts, "baseline_output")
+        largest = self._field(parts, "largest")
+        index = [head.name for head in view.heads].index(selection.head) if selection.head else None
+        return {
+            "kerascope": __version__,
+            "keras": keras.__version__,
+            "backend": backend.name,
+            "backend_version": backend.version(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "seed": seed,
+            "batch_size": self.session.batch_size,
+            "dtype": view.dtype,
+            "seconds": round(seconds, 3),
+            "model": {
+                "name": view.model.name,
+                "fingerprint": view.fingerprint,
+                "parameters": int(view.model.count_params()),
+            },
+            "method": registry.config_of(self.method),
+            "method_reason": self.method_reason,
+            "target": {"kind": selection.kind, "text": selection.text},
+            "output": {
+                "head": selection.head,
+                "index": index,
+                "taken_off": selection.taken_off,
+                "explained": "logit" if selection.is_logit else "unit's value",
+            },
+            "graph": {
+                "operations": len(graph),
+                "folded": list(graph.folded),
+                "split": list(graph.split),
+                "taken_off": list(graph.taken_off),
+                "notes": list(graph.notes),
+            },
+            "rules": [
+                {key: row[key] for key in ("node", "layer", "rule")} for row in self.method.rule_table(self.session)
+            ],
+            "baseline": None
+            if first.baseline is None
+            else {
+                "text": first.baseline_text,
+                "count": len(first.baseline[0]),
+                "output": None if at_baseline is None else at_baseline.tolist(),
+            },
+            "largest_sum": None if largest is None else largest.tolist(),
+            "ordered": None,
+        }
+
+
+def _joined(
+    parts: Sequence[Attribution], of: Callable[[Attribution], tuple[np.ndarray, ...] | None]
+) -> list[np.ndarray] | None:
+    found = [of(part) for part in parts]
+    if any(arrays is None for arrays in found):
+        return None
+    return [np.concatenate(column) for column in zip(*(arrays or () for arrays in found), strict=True)]
+
+
+def _nothing(logits: Any) -> Any:
+    """Stand in for a target where only outputs are asked for."""
+    return logits

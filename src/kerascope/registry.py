@@ -1,0 +1,155 @@
+"""The methods by name: one row each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kerascope.errors import BadInputError, UnknownNameError, unknown_name
+from kerascope.lrp.method import LRP, PRESETS, DeepTaylor
+from kerascope.methods.averaging import ExpectedGradients, IntegratedGradients, SmoothGrad
+from kerascope.methods.base import Method
+from kerascope.methods.cam import CAM, GradCAM, HiResCAM
+from kerascope.methods.controls import Edges, Input, Random
+from kerascope.methods.gradient import DeconvNet, Gradient, GuidedBackprop, InputXGradient, Saliency
+from kerascope.methods.perturbation import Occlusion
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHODS: dict[str, Method] = {
+    "gradient": Gradient(),
+    "saliency": Saliency(),
+    "smoothgrad": SmoothGrad(),
+    "deconvnet": DeconvNet(),
+    "guided_backprop": GuidedBackprop(),
+    "input_x_gradient": InputXGradient(),
+    "integrated_gradients": IntegratedGradients(),
+    "expected_gradients": ExpectedGradients(),
+    "deep_taylor": DeepTaylor(),
+    "deep_taylor.bounded": DeepTaylor(composite="deep_taylor.bounded"),
+    "lrp": LRP(),
+    **{
+        f"lrp.{name}": LRP(composite=name)
+        for name in PRESETS
+        if name not in ("default", "alpha_beta", "deep_taylor", "deep_taylor.bounded")
+    },
+    "cam": CAM(),
+    "grad_cam": GradCAM(),
+    "hires_cam": HiResCAM(),
+    "occlusion": Occlusion(),
+    "random": Random(),
+    "input": Input(),
+    "edges": Edges(),
+}
+"""Every method with its defaults, by the name used in ``ks.explain`` and on the command line."""
+
+
+def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
+    """Return a method object for a name with options, or the object itself.
+
+    Raises:
+        UnknownNameError: for a name or an option that does not exist; the known ones are listed.
+    """
+    if isinstance(method, Method):
+        if options:
+            raise BadInputError(
+                f"Options ({', '.join(options)}) go with a method's name; a method object holds its own: "
+                f"{type(method).__name__}(…)."
+            )
+        return method
+    if not isinstance(method, str):
+        raise BadInputError(f"method must be a name or a method object such as ks.LRP(); got {method!r}.")
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    preset = METHODS[method]
+    known = [item.name for item in dataclasses.fields(preset) if item.name != "composite" or method == "lrp"]
+    for name in options:
+        if name not in known:
+            raise UnknownNameError(str(unknown_name(f"option of {method}", name, known)))
+    return dataclasses.replace(preset, **options)
+
+
+def recommended(*, background: bool) -> tuple[str, str]:
+    """Return the name of the method used when none is named, and the reason."""
+    if background:
+        return "integrated_gradients", "no method was named; with background samples integrated gradients is complete"
+    return "lrp", "no method was named; without background samples lrp needs one pass and no baseline"
+
+
+def name_of(method: Method) -> str:
+    """Return the name a method goes by: that of the row it varies, or its class's name."""
+    for name, preset in METHODS.items():
+        if type(preset) is type(method) and _identity(preset) == _identity(method):
+            return name
+    return type(method).__name__
+
+
+def _identity(method: Method) -> Any:
+    return method.composite if isinstance(method, LRP) else None
+
+
+def config_of(method: Method) -> dict[str, Any]:
+    """Return a method as plain data: name, class, options, and the facts a reader needs."""
+    return {
+        "name": name_of(method),
+        "class": type(method).__name__,
+        "options": {name: _plain(value) for name, value in method.options.items()},
+        "family": method.family,
+        "question": method.question,
+        "paper": method.paper,
+        "promise": method.promise,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Method):
+        return {"method": config_of(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return {"text": repr(value)}
+
+
+def method_from_config(config: Mapping[str, Any]) -> Method:
+    """Rebuild a method from `config_of`.
+
+    Raises:
+        UnknownNameError: if the method, or an option of it, cannot be rebuilt from plain data.
+    """
+    name = config.get("name", "")
+    if name not in METHODS or type(METHODS[name]).__name__ != config.get("class"):
+        raise unknown_name("method", name, METHODS)
+    preset = METHODS[name]
+    options = {key: _built(value, getattr(preset, key)) for key, value in config["options"].items()}
+    return dataclasses.replace(preset, **options)
+
+
+def _built(value: Any, default: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "method" not in value:
+            raise UnknownNameError(f"An option was saved as text only: {value.get('text')!r}.")
+        return method_from_config(value["method"])
+    return tuple(value) if isinstance(value, list) and isinstance(default, tuple) else value
+
+
+def methods() -> pd.DataFrame:
+    """Return a table of all methods: ``name, family, question, paper, needs, promises``, one row each."""
+    import pandas as pd
+
+    rows = [
+        {
+            "name": name,
+            "family": method.family,
+            "question": method.question,
+            "paper": method.paper,
+            "needs": method.needs,
+            "promises": method.promise,
+        }
+        for name, method in METHODS.items()
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,305 @@
+"""From explanations to what a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerascope.errors import BadInputError
+from kerascope.record import Array, parts
+from kerascope.report import words
+from kerascope.report.answer import answer
+from kerascope.report.data import Method, Ranked, Report, Sample, Shown, Stretch, Tables, View
+from kerascope.view.heatmap import outline, symmetric_limit
+from kerascope.view.panel import Axis, Panel, make_panel
+from kerascope.view.text import headline, sample_label, single
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kerascope.explanation import Explanation
+
+MOST_SAMPLES, MOST_TARGETS, MOST_STRETCHES = 50, 10, 12
+"""How many samples and targets a file holds unless asked otherwise, and how many stretches each map keeps."""
+
+MOST_CELLS = 4_000_000
+"""Cells of inputs and maps in one file: about 25 MB. Fewer samples are shown where more would be needed."""
+
+
+def build(
+    explanations: Sequence[Explanation],
+    *,
+    title: str | None = None,
+    truth: Any = None,
+    samples: Sequence[int] | None = None,
+) -> Report:
+    """Collect what a report shows.
+
+    Args:
+        explanations: of the same inputs, by different methods or for different targets.
+        title: heading; None names the model.
+        truth: bool array (N, rows, columns), or (N, *S), outlined; by input where there are several.
+        samples: indices of the samples shown; None takes the first 50.
+
+    Returns:
+        The report's data.
+
+    Raises:
+        BadInputError: no explanation, or of different inputs; truth of another shape; an index out of range.
+    """
+    check_same_inputs(explanations)
+    first = explanations[0]
+    given = parts(first.inputs, first.input_names)
+    chosen, notes = choose_samples(explanations, given, samples)
+    panels = tuple(
+        make_panel(x[chosen[:8]], dims_of(first, k), first.coords, key=k) for k, x in given.items()
+    )
+    masks = [truth_mask(truth, p, given[p.key]) for p in panels]
+    shown = tuple(_sample(n, first, panels, masks) for n in chosen)
+    methods = tuple(
+        _method(e, label) for e, label in zip(explanations, method_labels(explanations), strict=True)
+    )
+    for method, e in zip(methods, explanations, strict=True):
+        notes += _target_note(method, e)
+    if len(panels) > 1:
+        notes.append("Sums, shares and stretches are given for each input by itself.")
+    for panel in panels:
+        notes += _panel_notes(panel, given[panel.key], len(panels) > 1)
+    dims = tuple(p.stretch_dims(first.attrs.get("ordered")) for p in panels)
+    drawn = list(zip(panels, dims, strict=True))
+    views = tuple(
+        v
+        for m, e in enumerate(explanations)
+        for s in range(len(chosen))
+        for v in _views(e, m, s, shown, drawn)
+    )
+    limits = tuple(_value_limits([s.inputs[k].cells for s in shown]) for k in range(len(panels)))
+    model = str((first.attrs.get("model") or {}).get("name") or "the model")
+    heading = title if title is not None else f"What contributed to the output of {model}"
+    return Report(heading, panels, methods, shown, views, limits, dims, tuple(dict.fromkeys(notes)))
+
+
+def check_same_inputs(explanations: Sequence[Explanation]) -> None:
+    """Raise BadInputError unless there are explanations and all explain the same samples."""
+    if not explanations:
+        raise BadInputError("A report needs at least one explanation; got none.")
+    first = explanations[0]
+    known = parts(first.inputs, first.input_names)
+    for place, other in enumerate(explanations[1:], start=2):
+        why = _difference(parts(other.inputs, other.input_names), known)
+        if not why and any(dims_of(other, key) != dims_of(first, key) for key in known):
+            why = f"has dims {other.dims}, the first {first.dims}"
+        if why:
+            raise BadInputError(
+                f"One report shows one set of inputs: explanation {place} {why}. Explain the same samples "
+                "with each method, or write a report for each."
+            )
+
+
+def _difference(given: Mapping[str, Array], known: Mapping[str, Array]) -> str:
+    """Say how inputs differ from those of the first explanation; empty where they are the same."""
+    if list(given) != list(known):
+        return f"has inputs {list(given)}, the first has {list(known)}"
+    for key, x in given.items():
+        if x.shape != known[key].shape:
+            return f"has inputs of shape {x.shape}, the first of shape {known[key].shape}"
+        if not np.array_equal(x, known[key], equal_nan=x.dtype.kind == "f"):
+            return "explains other values than the first"
+    return ""
+
+
+def dims_of(e: Explanation, key: str) -> tuple[str, ...]:
+    """Return the names of an input's axes."""
+    return e.sample_dims(input=key or None)
+
+
+def choose_samples(
+    explanations: Sequence[Explanation], given: Mapping[str, Array], samples: Sequence[int] | None
+) -> tuple[list[int], list[str]]:
+    """Return the indices of the samples to show, and what to say about those left out."""
+    count = len(next(iter(given.values())))
+    wanted = range(count) if samples is None else [int(n) for n in samples]
+    if count == 0 or len(wanted) == 0:
+        raise BadInputError("A report needs at least one sample; got none.")
+    bad = [n for n in wanted if not -count <= n < count]
+    if bad:
+        raise BadInputError(f"samples={bad[0]} is out of range: there are {count} samples, 0 to {count - 1}.")
+    wanted = [n % count for n in wanted]
+    maps = sum(min(targets_of(e), MOST_TARGETS) for e in explanations)
+    each = sum(int(np.prod(x.shape[1:])) for x in given.values()) * (1 + maps)
+    room = max(1, MOST_CELLS // max(1, each))
+    most = min(room, MOST_SAMPLES) if samples is None else room
+    if len(wanted) <= most:
+        return list(wanted), []
+    why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None else "")
+    first = "Shown: the first " if samples is None else "Shown: of those chosen, the first "
+    return list(wanted[:most]), [
+        f"{first}{most} of {len(wanted)} samples: {len(wanted) - most} are left out {why}."
+    ]
+
+
+def targets_of(e: Explanation) -> int:
+    """Return how many targets each sample has."""
+    return int(np.shape(e.explained)[1]) if np.ndim(e.explained) == 2 else 1
+
+
+def truth_mask(truth: Any, panel: Panel, x: Array) -> npt.NDArray[np.bool_] | None:
+    """Return the truth of an input as bool (N, rows, columns)."""
+    given = truth.get(panel.key) if isinstance(truth, Mapping) else truth
+    if given is None:
+        return None
+    mask = np.asarray(given)
+    if mask.dtype.kind not in "bui":
+        raise BadInputError(f"truth must be an array of True and False; got dtype {mask.dtype}.")
+    want = (len(x), panel.rows.size, panel.columns.size)
+    if mask.shape == x.shape:
+        others = tuple(a + 1 for a in range(x.ndim - 1) if a not in panel.matrix_axes)
+        return np.asarray(mask.any(axis=others) if others else mask, dtype=bool).reshape(want)
+    if mask.shape != want:
+        raise BadInputError(f"truth must have shape {want}, one mask for each sample; got {mask.shape}.")
+    return mask.astype(bool)
+
+
+def _sample(
+    n: int, e: Explanation, panels: Sequence[Panel], masks: Sequence[npt.NDArray[np.bool_] | None]
+) -> Sample:
+    inputs, given = [], parts(e.inputs, e.input_names)
+    for panel, mask in zip(panels, masks, strict=True):
+        one = given[panel.key][n]
+        photo = panel.photo(one) if panel.kind == "picture" else None
+        border = () if mask is None else tuple(outline(mask[n]))
+        inputs.append(Shown(panel.cells(one).astype(np.float32), photo, border))
+    return Sample(n, sample_label(e, n), tuple(inputs))
+
+
+def method_labels(explanations: Sequence[Explanation]) -> list[str]:
+    """Return a name for each explanation: its method, with what tells it from others of the same method."""
+    names = [e.method_name for e in explanations]
+    options = [(e.attrs.get("method") or {}).get("options") or {} for e in explanations]
+    labels = []
+    for i, name in enumerate(names):
+        twins = [j for j, other in enumerate(names) if other == name]
+        different = {k: v for k, v in options[i].items() if any(options[j].get(k) != v for j in twins)}
+        labels.append(f"{name} ({words.options_text(different)})" if different else name)
+    return [f"{x} (no. {i + 1})" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
+
+
+def _method(e: Explanation, label: str) -> Method:
+    said = e.attrs.get("method") or {}
+    given = e.attrs.get("rules") or ()
+    rules = tuple((str(r.get("node")), str(r.get("layer")), str(r.get("rule"))) for r in given)
+    warnings = tuple(str(w) for w in e.warnings)
+    shown = min(targets_of(e), MOST_TARGETS)
+    return Method(label, str(said.get("question") or ""), shown, words.method_facts(e), warnings, rules)
+
+
+def _target_note(method: Method, e: Explanation) -> list[str]:
+    left = targets_of(e) - method.targets
+    shown = f"{method.label}: the first {method.targets} targets are shown"
+    return [f"{shown}, {left} are left out."] if left else []
+
+
+_REDRAWN = {
+    "means": "the ImageNet means are added back",
+    "stretch": "its values are stretched to their own range",
+}
+
+
+def _panel_notes(panel: Panel, x: Array, several: bool) -> list[str]:
+    """Say what was summed, averaged, turned or rescaled to draw an input."""
+    lead, notes = (f"Input {panel.key}: " if several else ""), []
+    others = int(np.prod(x.shape[1:])) // (panel.rows.size * panel.columns.size)
+    if panel.kind == "picture":
+        how = _REDRAWN.get(panel.picture or "")
+        notes = [f"{lead}To show the picture, {how}."] if how else []
+        return [*notes, f"{lead}Relevance is summed over the {others} channels."] if others > 1 else notes
+    if others > 1:
+        notes.append(f"{lead}Relevance is summed over the {others} channels, the input is their mean.")
+    if not panel.upright:
+        notes.append(f"{lead}The matrix is drawn turned: {panel.rows.dim} from left to right.")
+    return notes
+
+
+def _value_limits(cells: Sequence[Array]) -> tuple[float, float]:
+    """Return the lowest and highest finite value."""
+    ends = [(c[np.isfinite(c)].min(), c[np.isfinite(c)].max()) for c in cells if np.isfinite(c).any()]
+    return (float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 1.0)
+
+
+def _views(
+    e: Explanation, m: int, s: int, samples: Sequence[Sample], drawn: Sequence[tuple[Panel, tuple[str, ...]]]
+) -> list[View]:
+    """Return the views of one sample under one explanation: every target and input."""
+    n, label = samples[s].index, samples[s].label
+    out = []
+    for t in range(min(targets_of(e), MOST_TARGETS)):
+        one = single(e, n, t)
+        maps = [one.matrix(0, input=panel.key or None) for panel, _ in drawn]
+        facts = words.sample_facts(one, 0, 0, sum(float(x.sum(dtype=np.float64)) for x in maps))
+        head, name = headline(one, 0, 0, label), one.target_name(0)
+        for k, ((panel, dims), cells) in enumerate(zip(drawn, maps, strict=True)):
+            cells = cells.reshape(panel.rows.size, panel.columns.size).astype(np.float32)
+            tables = tables_of(one, panel, dims)
+            out.append(_view((m, s, t, k), name, cells, tables, head, answer(cells, panel, tables), facts))
+    return out
+
+
+def _view(
+    place: tuple[int, int, int, int],
+    target_name: str,
+    cells: npt.NDArray[np.float32],
+    tables: Tables,
+    head: str,
+    text: str,
+    facts: tuple[words.Fact, ...],
+) -> View:
+    return View(
+        *place,
+        target_name=target_name,
+        cells=cells,
+        limit=symmetric_limit(cells),
+        tight=symmetric_limit(cells, quantile=0.99),
+        row_sums=cells.sum(axis=1, dtype=np.float64).astype(np.float32),
+        column_sums=cells.sum(axis=0, dtype=np.float64).astype(np.float32),
+        tables=tables,
+        headline=head,
+        answer=text,
+        facts=facts,
+    )
+
+
+def tables_of(one: Explanation, panel: Panel, dims: Sequence[str]) -> Tables:
+    """Return the ranked rows and columns and the best stretches of one map.
+
+    Args:
+        one: an explanation of one sample and one target.
+        panel: how the input is drawn.
+        dims: the axes along which stretches are wanted.
+    """
+    key, single = panel.key or None, panel.kind == "line"
+    rows = () if single else _ranked(one.rows(input=key), panel.rows)
+    columns = _ranked(one.rows(input=key) if single else one.columns(input=key), panel.columns)
+    finite = bool(np.isfinite(parts(one.values, one.input_names)[panel.key]).all())
+    found = {dim: _stretches(one, panel, dim) if finite else () for dim in dims}
+    return Tables(rows, columns, found)
+
+
+def _ranked(table: pd.DataFrame, axis: Axis) -> tuple[Ranked, ...]:
+    fields = (table[name].tolist() for name in ("index", "sum", "abs_sum", "share"))
+    return tuple(Ranked(i, axis.names[i], s, a, share) for i, s, a, share in zip(*fields, strict=True))
+
+
+def _stretches(one: Explanation, panel: Panel, dim: str) -> tuple[Stretch, ...]:
+    """Return the best stretches along a dim."""
+    best = one.segments(dim, input=panel.key or None).head(MOST_STRETCHES)
+    along = panel.rows if dim == panel.rows.dim else panel.columns
+    other = panel.columns if along is panel.rows else panel.rows
+    fields = (best[name].tolist() for name in ("line", "sign", "start", "stop", "score", "share"))
+    found = []
+    for line, sign, start, stop, score, share in zip(*fields, strict=True):
+        name = "all" if line < 0 else other.title(line)
+        found.append(Stretch(dim, line, name, sign, start, stop, along.span(start, stop), score, share))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Drawing: colours in NumPy, figures in Matplotlib."""

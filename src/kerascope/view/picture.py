@@ -1,0 +1,70 @@
+"""Does a sample look like a picture, and if so how do its numbers become red, green and blue? NumPy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+
+PICTURE_DIMS = (("row", "column"), ("height", "width"), ("y", "x"), ("h", "w"))
+"""Names of the two spatial axes under which a sample may be a picture; other names mean a matrix."""
+
+_SMALLEST = 16
+_BLUE_GREEN_RED_MEANS = np.array([103.939, 116.779, 123.68])
+
+
+def picture_kind(samples: Floats) -> str | None:
+    """Return how to turn samples into pictures, or None where they do not look like pictures.
+
+    Args:
+        samples: (N, H, W, C), the channel axis last.
+
+    Returns:
+        One of ``"0..1"``, ``"0..255"``, ``"-1..1"``, ``"means"`` (blue, green, red with the ImageNet means
+        taken off), ``"stretch"`` (smooth, in a range of its own), or None.
+    """
+    if samples.ndim != 4 or samples.shape[3] not in (1, 3) or min(samples.shape[1:3]) < _SMALLEST:
+        return None
+    if samples.size == 0 or not np.isfinite(samples).all() or _neighbours(samples) < 0.5:
+        return None
+    low, high = float(samples.min()), float(samples.max())
+    if low >= 0.0 and high <= 255.0:
+        return "0..1" if high <= 1.0 else "0..255"
+    if low >= -1.0 and high <= 1.0:
+        return "-1..1"
+    if samples.shape[3] == 3 and low >= -124.0 and high - low > 100.0 and high <= 152.0:
+        return "means"
+    return "stretch"
+
+
+def as_picture(sample: Floats, kind: str) -> npt.NDArray[np.uint8]:
+    """Return a picture, uint8 (H, W, 3).
+
+    Args:
+        sample: (H, W, C) with C 1 or 3.
+        kind: what :func:`picture_kind` said.
+    """
+    x = np.asarray(sample, dtype=np.float64)
+    if kind == "0..1":
+        x = x * 255.0
+    elif kind == "-1..1":
+        x = (x + 1.0) * 127.5
+    elif kind == "means":
+        x = (x + _BLUE_GREEN_RED_MEANS)[..., ::-1]
+    elif kind == "stretch":
+        low, high = x.min(), x.max()
+        x = (x - low) * (255.0 / (high - low or 1.0))
+    x = np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(x, (*x.shape[:2], 3)))
+
+
+def _neighbours(samples: Floats) -> float:
+    """Return the lower of the two correlations of cells with the next one down and across."""
+    x = samples[:8].astype(np.float64)
+    x = x - x.mean(axis=(1, 2), keepdims=True)
+    pairs = ((x[:, 1:], x[:, :-1]), (x[:, :, 1:], x[:, :, :-1]))
+    scale = [np.sqrt((a**2).sum() * (b**2).sum()) for a, b in pairs]
+    return min(float((a * b).sum() / s) if s > 0.0 else 0.0 for (a, b), s in zip(pairs, scale, strict=True))

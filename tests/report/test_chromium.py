@@ -1,0 +1,242 @@
+"""The report in a browser with the network off: it draws, asks for nothing, and its selectors work."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from kerascope.report import report
+from kerascope.view.text import number
+from tests.report import cases
+from tests.report.browser import Browser
+
+pytestmark = pytest.mark.backend_free
+
+# Frames of the plots on the page: title, x, y, width, height.
+FRAMES = """(() => {
+  const found = [], walk = (view) => {
+    if (view.frame && view.frame.bbox) {
+      const page = view.el.getBoundingClientRect(), box = view.frame.bbox;
+      found.push([view.model.title.text, page.x + box.x0, page.y + box.y0, box.width, box.height]);
+    }
+    for (const child of view.children_views()) walk(child);
+  };
+  for (const doc of Bokeh.documents) for (const root of doc.roots()) {
+    const view = Bokeh.index.get_one(root);
+    if (view && view.el.offsetParent !== null) walk(view);
+  }
+  return found;
+})()"""
+
+# Text of all tooltips shown; they live in shadow trees.
+TOOLTIPS = """(() => {
+  const out = [], walk = (node) => {
+    if (node.classList && node.classList.contains("bk-Tooltip")) {
+      const copy = [...(node.shadowRoot || node).querySelectorAll("div")].map((d) => d.innerText || "");
+      out.push(copy.join(" "));
+    }
+    if (node.shadowRoot) for (const child of node.shadowRoot.children) walk(child);
+    for (const child of node.children) walk(child);
+  };
+  walk(document.body);
+  return out.join(" | ");
+})()"""
+
+MAP = "Array.from(Bokeh.documents.at(-1).get_model_by_name('cells').data.image[0])"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with Browser(chromium) as started:
+        yield started
+
+
+def frames(browser):
+    found = browser.js(FRAMES)
+    return {title: box for title, *box in found}
+
+
+def quiet(browser):
+    """Nothing asked for but the file itself, no error, no violation, no dialog."""
+    asked = [url for url in browser.requests if not url.startswith("data:")]
+    assert len(asked) == 1, asked
+    assert asked[0].startswith("file:")
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        cases.sensors,
+        cases.photo,
+        lambda: cases.photo((48, 48), channels=1),
+        cases.line,
+        cases.table,
+        cases.several_inputs,
+        cases.hostile,
+    ],
+    ids=["sensors", "photo", "grey", "line", "table", "inputs", "hostile"],
+)
+def test_it_is_drawn_and_asks_for_nothing(browser, tmp_path, make, request):
+    path = report(make(), tmp_path / f"{request.node.callspec.id}.html")
+    browser.open(path)
+    assert browser.js("document.body.dataset.shown") == "0-0-0-0"
+    assert browser.js("document.getElementById('failed').hidden")
+    assert browser.js("document.documentElement.scrollWidth") <= 1280
+    drawn = "document.querySelector('.plots:not([hidden])').getBoundingClientRect().height"
+    assert browser.js(drawn) > 250
+    assert browser.js("typeof window.MathJax") == "undefined"
+    quiet(browser)
+
+
+def test_the_policy_holds(browser, tmp_path):
+    """Break it on purpose: a script put in, a picture and a request from elsewhere."""
+    path = report(cases.table(), tmp_path / "policy.html")
+    browser.open(path)
+    browser.js("""(async () => {
+      const script = document.createElement('script');
+      script.textContent = 'window.broken = true';
+      document.body.append(script);
+      document.body.append(Object.assign(new Image(), {src: 'https://example.invalid/x.png'}));
+      await fetch('https://example.invalid/').catch(() => 0);
+    })()""")
+    assert browser.js("window.broken === undefined")
+    browser.js("new Promise((done) => setTimeout(done, 50))")
+    assert sum("Content Security Policy" in text for text in browser.complaints) >= 3
+
+
+def two_methods():
+    e = cases.sensors(3)
+    return e, dataclasses.replace(
+        e, values=-0.5 * e.values, explained=e.explained * 2, attrs=cases.attrs("lrp")
+    )
+
+
+def test_selectors_change_map_texts_and_address(browser, tmp_path):
+    e, other = two_methods()
+    browser.open(report([e, other], tmp_path / "two.html"))
+    np.testing.assert_allclose(browser.js(MAP), e.values[0].T.ravel(), rtol=1e-6)
+    browser.choose("select-sample", "2")
+    browser.wait("document.body.dataset.shown === '0-2-0-0'")
+    np.testing.assert_allclose(browser.js(MAP), e.values[2].T.ravel(), rtol=1e-6)
+    browser.choose("select-method", "1")
+    browser.wait("document.body.dataset.shown === '1-2-0-0'")
+    np.testing.assert_allclose(browser.js(MAP), other.values[2].T.ravel(), rtol=1e-6)
+    head = browser.js("document.querySelector('#answer h2').textContent")
+    assert head == f"Sample 2: class walking, logit {number(other.explained[2])}"
+    assert "lrp" in browser.js("document.getElementById('method').textContent")
+    assert browser.js("location.hash") == "#sample=2&method=1"
+    colours = browser.js("(({low, high}) => [low, high])(Bokeh.documents[0].get_model_by_name('colours'))")
+    assert colours[1] == -colours[0] == pytest.approx(np.abs(other.values[2]).max())
+    sums = browser.js("Array.from(Bokeh.documents[0].get_model_by_name('down-sums').data.sum)")
+    np.testing.assert_allclose(sums, other.values[2].sum(axis=0), rtol=1e-4, atol=1e-6)
+    browser.js("document.getElementById('previous').click()")
+    browser.wait("document.body.dataset.shown === '1-1-0-0'")
+    quiet(browser)
+
+
+def test_the_address_opens_a_view(browser, tmp_path):
+    browser.open(report(cases.several_targets(), tmp_path / "targets.html"), "#sample=2&target=1")
+    assert browser.js("document.body.dataset.shown") == "0-2-1-0"
+    assert browser.js("document.querySelector('#answer h2').textContent").startswith(
+        "Sample 2: class running, "
+    )
+    assert browser.js("[...document.getElementById('select-target').options].map((o) => o.text)") == [
+        "standing",
+        "running",
+        "walking",
+    ]
+    quiet(browser)
+
+
+def test_inputs_have_plots_of_their_own(browser, tmp_path):
+    e = cases.several_inputs()
+    browser.open(report(e, tmp_path / "inputs.html"))
+    assert "Sum by time" in frames(browser)
+    browser.choose("select-input", "1")
+    browser.wait("document.body.dataset.shown === '0-0-0-1' && Bokeh.documents.length === 2")
+    browser.wait("Bokeh.documents[1].is_idle")
+    assert set(frames(browser)) == {"Input, shaded by relevance", "Relevance"}
+    shown = browser.js("Array.from(Bokeh.documents[1].get_model_by_name('points').data.sum)")
+    np.testing.assert_allclose(shown, e.values["person"][0], rtol=1e-6)
+    quiet(browser)
+
+
+def test_frames_line_up_and_share_ranges(browser, tmp_path):
+    browser.open(report(cases.sensors(), tmp_path / "frames.html"))
+    boxes = frames(browser)
+    given, relevance = boxes["Input"], boxes["Relevance"]
+    assert given[1:] == relevance[1:]
+    assert relevance[1::2] == boxes["Sum by sensor"][1::2]
+    assert relevance[::2] == boxes["Sum by time"][::2]
+    browser.js("Bokeh.documents[0].get_model_by_name('x').setv({start: 2, end: 4})")
+    assert browser.js(
+        "['input-plot', 'map-plot'].every((n) => Bokeh.documents[0].get_model_by_name(n).x_range.start === 2)"
+    )
+
+
+@pytest.mark.parametrize("plot", ["Input", "Relevance"])
+def test_hover_names_row_column_value_and_relevance(browser, tmp_path, plot):
+    e = cases.sensors(1)
+    browser.open(report(e, tmp_path / f"hover-{plot}.html"))
+    x, y, width, height = frames(browser)[plot]
+    sensor, step = 1, 70
+    browser.move(x + width * (step + 0.5) / 100, y + height * (sensor + 0.5) / 6)
+    browser.wait(f"{TOOLTIPS}.includes('acc_y')")
+    tip = browser.js(TOOLTIPS)
+    said = dict(re.findall(r"(\w+):\s+(\S+)", tip))
+    assert said["sensor"] == "acc_y"
+    assert said["time"] == "7"
+    assert float(said["value"]) == pytest.approx(e.inputs[0, step, sensor], rel=1e-2)
+    assert float(said["relevance"]) == pytest.approx(e.values[0, step, sensor], rel=1e-2)
+    quiet(browser)
+
+
+def test_a_click_shows_the_input_along_that_line(browser, tmp_path):
+    e = cases.sensors(1)
+    browser.open(report(e, tmp_path / "click.html"))
+    line = "Array.from(Bokeh.documents[0].get_model_by_name('line').data.value)"
+    np.testing.assert_allclose(browser.js(line), e.inputs[0, :, 3], rtol=1e-6)
+    x, y, width, height = frames(browser)["Relevance"]
+    browser.click(x + width / 2, y + height * 5.5 / 6)
+    browser.wait("Bokeh.documents[0].get_model_by_name('line-title').text.includes('gyro_z')")
+    np.testing.assert_allclose(browser.js(line), e.inputs[0, :, 5], rtol=1e-6)
+
+
+def test_boxes_and_truth_stand_where_they_should(browser, tmp_path):
+    e, truth = cases.planted()
+    browser.open(report(e, tmp_path / "planted.html", truth=truth), "#sample=1")
+    box = browser.js("(({left, right, top, bottom}) => [left[0], right[0], top[0], bottom[0]])"
+                     "(Bokeh.documents[0].get_model_by_name('boxes').data)")  # fmt: skip
+    best = e[1].segments("column").iloc[0]
+    assert box == [best["start"] - 0.5, best["stop"] - 0.5, best["line"] - 0.5, best["line"] + 0.5]
+    lines = browser.js(
+        "(({x0, x1, y0, y1}) => [x0, x1, y0, y1])(Bokeh.documents[0].get_model_by_name('truth').data)"
+    )
+    rows, columns = np.nonzero(truth[1])
+    assert min(lines[0]) == columns.min() - 0.5
+    assert max(lines[1]) == columns.max() + 0.5
+    assert min(lines[2]) == rows.min() - 0.5
+    assert max(lines[3]) == rows.max() + 0.5
+    browser.choose("select-dim", "")
+    assert browser.js("Bokeh.documents[0].get_model_by_name('boxes').data.left.length") == 0
+    quiet(browser)
+
+
+def test_colours_can_end_at_99_per_cent_and_inputs_be_scaled_by_line(browser, tmp_path):
+    e = cases.sensors(1)
+    browser.open(report(e, tmp_path / "colours.html"))
+    browser.choose("select-limit", "tight")
+    high = browser.js("Bokeh.documents[0].get_model_by_name('colours').high")
+    assert high == pytest.approx(np.quantile(np.abs(e.values[0]), 0.99), rel=1e-6)
+    browser.choose("select-scale", "each")
+    cells = "Bokeh.documents[0].get_model_by_name('cells').data"
+    shade = np.array(browser.js(f"Array.from({cells}.shade[0])")).reshape(6, 100)
+    limit = np.abs(e.inputs[0]).max()
+    np.testing.assert_allclose(shade.max(axis=1), limit, rtol=1e-5)
+    np.testing.assert_allclose(shade.min(axis=1), -limit, rtol=1e-5)
+    np.testing.assert_allclose(browser.js(f"Array.from({cells}.value[0])"), e.inputs[0].T.ravel(), rtol=1e-6)
+    quiet(browser)

@@ -1,0 +1,137 @@
+"""What is decided before drawing: axes, orientation, pictures, stretches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerascope.view.panel import count_drawn, make_axis, make_panel
+from kerascope.view.picture import as_picture, picture_kind
+from tests.report.cases import photo
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_numbers_at_equal_distances_are_positions():
+    axis = make_axis("time", 5, np.arange(5, dtype=np.float32) * 0.1 + 2)
+    assert axis.real
+    assert axis.start == pytest.approx(2)
+    assert axis.step == pytest.approx(0.1)
+    assert axis.edge(0) == pytest.approx(1.95)
+    assert axis.edge(5) == pytest.approx(2.45)
+    assert axis.names == ("2", "2.1", "2.2", "2.3", "2.4")
+    assert axis.span(1, 3) == "2.1 to 2.2"
+    assert axis.span(1, 2) == "2.1"
+
+
+@pytest.mark.parametrize(
+    ("labels", "labelled"),
+    [
+        ([1.0, 2.0, 4.0], False),
+        ([3.0, 2.0, 1.0], False),
+        ([1.0, np.nan, 3.0], False),
+        (np.array(["2020-01-01", "2020-01-02", "2020-01-03"], dtype="M8[D]"), False),
+        (["a", "b", "c"], True),
+        ([True, False, True], True),
+        (None, False),
+    ],
+)
+def test_other_labels_stand_at_their_indices(labels, labelled):
+    axis = make_axis("d", 3, None if labels is None else np.asarray(labels))
+    assert not axis.real
+    assert axis.labelled == labelled
+    assert [axis.at(i) for i in range(3)] == [0, 1, 2]
+    assert axis.size == 3
+    if labels is None:
+        assert axis.names == ("0", "1", "2")
+
+
+def test_dates_and_titles():
+    axis = make_axis("day", 2, np.array(["2020-01-01", "2020-01-02"], dtype="M8[D]"))
+    assert axis.names == ("2020-01-01", "2020-01-02")
+    assert make_axis("row", 3).title(2) == "row 2"
+    assert make_axis("gene", 2, np.array(["TP53", "MYC"])).title(1) == "MYC"
+
+
+def test_many_time_steps_of_few_sensors_run_across():
+    x = np.random.default_rng(0).normal(size=(2, 100, 6))
+    turned = make_panel(x, ("time", "sensor"), {"sensor": np.array(list("abcdef"))})
+    assert not turned.upright
+    assert (turned.down.dim, turned.across.dim) == ("sensor", "time")
+    assert turned.drawn(x[0]).shape == (6, 100)
+    assert make_panel(x, ("row", "column")).upright
+    assert make_panel(x.swapaxes(1, 2), ("sensor", "time")).upright
+
+
+def test_cells_are_the_mean_over_channels_wherever_they_stand():
+    x = np.arange(24.0).reshape(1, 2, 3, 4)
+    last = make_panel(x, ("row", "column", "channel"))
+    np.testing.assert_array_equal(last.cells(x[0]), x[0].mean(axis=2))
+    first = make_panel(x, ("channel", "row", "column"))
+    np.testing.assert_array_equal(first.cells(x[0]), x[0].mean(axis=0))
+    one = make_panel(x[:, 0, 0], ("feature",))
+    assert one.kind == "line"
+    np.testing.assert_array_equal(one.cells(x[0, 0, 0]), x[0, 0, :1])
+
+
+def test_stretches_run_along_numbers_not_along_names():
+    x = np.zeros((1, 4, 9))
+    named = {"gene": np.array(list("abcd"))}
+    assert make_panel(x, ("gene", "time"), named).stretch_dims() == ("time", "gene")
+    assert make_panel(x, ("gene", "time"), named).stretch_dims(["time"]) == ("time",)
+    assert make_panel(x, ("row", "column")).stretch_dims() == ("column", "row")
+    assert make_panel(x[:, 0], ("nu",)).stretch_dims() == ("nu",)
+    assert make_panel(x[:, :, 0], ("gene",), named).stretch_dims() == ()
+    assert make_panel(x[:, :, 0], ("gene",), named).stretch_dims(["gene"]) == ("gene",)
+    assert count_drawn([5.0, 1.0, 0.5, 0.4]) == 3
+    assert count_drawn([]) == 0
+
+
+def test_pictures_are_told_from_matrices():
+    x = photo().inputs
+    dims = ("row", "column", "channel")
+    assert make_panel(x, dims).kind == "picture"
+    assert make_panel(x, dims).stretch_dims() == ()
+    assert make_panel(np.moveaxis(x, -1, 1), ("channel", "row", "column")).kind == "picture"
+    assert make_panel(x, ("time", "sensor", "channel")).kind == "matrix"
+    assert make_panel(np.random.default_rng(0).random(x.shape), dims).kind == "matrix"
+    assert make_panel(x[:, :8, :8], dims).kind == "matrix"
+    assert make_panel(x[..., 0], dims[:2]).kind == "matrix"
+
+
+@pytest.mark.parametrize(
+    ("kind", "forward"),
+    [
+        ("0..1", lambda x: x),
+        ("0..255", lambda x: x * 255),
+        ("-1..1", lambda x: 2 * x - 1),
+        ("means", lambda x: x[..., ::-1] * 255 - np.array([103.939, 116.779, 123.68])),
+    ],
+)
+def test_a_picture_survives_its_preprocessing(kind, forward):
+    original = photo().inputs.astype(np.float64)
+    original[:, 0, 0], original[:, 0, 1] = 0.0, 1.0
+    x = forward(original)
+    assert picture_kind(x) == kind
+    np.testing.assert_allclose(as_picture(x[0], kind), original[0] * 255, atol=0.51)
+
+
+def test_a_picture_in_a_range_of_its_own_is_stretched():
+    x = photo().inputs * 7.0 - 3.0
+    assert picture_kind(x) == "stretch"
+    shown = as_picture(x[0], "stretch")
+    assert (shown.min(), shown.max()) == (0, 255)
+
+
+def test_a_grey_picture_has_three_equal_colours():
+    x = photo((48, 48), channels=1).inputs
+    shown = make_panel(x, ("row", "column", "channel")).photo(x[0])
+    assert shown.shape == (48, 48, 3)
+    np.testing.assert_array_equal(shown[..., 0], shown[..., 2])
+
+
+def test_channels_first_pictures_come_out_the_same():
+    x = photo().inputs
+    last = make_panel(x, ("row", "column", "channel")).photo(x[1])
+    first = np.moveaxis(x, -1, 1)
+    np.testing.assert_array_equal(make_panel(first, ("channel", "row", "column")).photo(first[1]), last)
