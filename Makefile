@@ -41,7 +41,7 @@ test-fast: .venv/.complete ## the suite under one backend, without the slow test
 	KERAS_BACKEND=$(firstword $(BACKENDS)) $(PYTEST) -m "not slow" $(ARGS)
 
 doctest: .venv/.complete ## the examples in the docstrings
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -p no:cacheprovider --doctest-modules \
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -p tests.conftest -p no:cacheprovider --doctest-modules \
 	  --doctest-continue-on-failure --ignore=src/kerascope/backend src/kerascope || [ $$? -eq 5 ]
 
 lint: .venv/.complete ## style and format

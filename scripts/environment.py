@@ -79,9 +79,9 @@ def install(folder: Path, extras: str, limits: str) -> None:
     pip = (python_in(folder), "-m", "pip")
     target = f"{ROOT}[{extras}]" if extras else str(ROOT)
     (folder / UNFINISHED).touch()
-    subprocess.run(
-        [*pip, "install", "--quiet", "--constraint", limits_file, "--editable", target], check=True
-    )
+    # Not compiled ahead: most of what TensorFlow and PyTorch bring is never imported.
+    options = ("--quiet", "--no-compile", "--constraint", limits_file)
+    subprocess.run([*pip, "install", *options, "--editable", target], check=True)
     subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -102,6 +102,8 @@ def main() -> int:
     limits = constraints(arguments.pin)
     wanted = fingerprint(arguments.extras, limits)
     stamp = folder / STAMP
+    if arguments.adopt and not works(folder):
+        parser.error(f"{arguments.folder} has no Python with pip in it")
     if not works(folder) or ((folder / UNFINISHED).exists() and not arguments.adopt):
         print(f"Making {arguments.folder} with Python {sys.version.split()[0]} …", flush=True)
         create(folder)

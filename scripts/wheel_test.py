@@ -68,7 +68,16 @@ def main() -> int:
         folder = Path(name)
         create(folder / "venv")
         python = python_in(folder / "venv")
-        pip = (python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
+        pip = (
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--constraint",
+            ROOT / "constraints.txt",
+        )
         run(*pip, f"{wheel}[jax]", folder=folder)
         run(python.with_name("kerascope"), "--help", folder=folder)
         run(python.with_name("kerascope"), "methods", folder=folder)

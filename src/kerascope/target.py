@@ -133,7 +133,7 @@ class Selection:
         """Return the selection with classes asked for by rank settled on these (clean) logits."""
         if not self._ranks or self.fn is not None:
             return self
-        flat = backend.to_numpy(logits[0]).reshape(len(self.codes), -1)
+        flat = np.asarray(logits[0]).reshape(len(self.codes), -1)
         order = np.argsort(-flat, axis=1, kind="stable")
 
         def settle(codes: np.ndarray) -> np.ndarray:

@@ -189,11 +189,22 @@ def test_targets_over_the_limit_are_left_out_and_it_is_said(monkeypatch):
 
 def test_one_report_shows_one_set_of_inputs():
     e = cases.sensors(3)
-    build([e, dataclasses.replace(e, values=-e.values)])
+    bare = dataclasses.replace(e, coords={})
+    assert build([e, dataclasses.replace(e, values=-e.values)]).notes == (
+        "The matrix is drawn turned: time from left to right.",
+    )
+    attrs = cases.attrs(model={"name": "other", "fingerprint": "0"})
+    assert (
+        build([e, dataclasses.replace(e, attrs=attrs)])
+        .notes[0]
+        .startswith("The explanations are of different")
+    )
     with pytest.raises(BadInputError, match="explanation 2 explains other values than the first"):
         build([e, dataclasses.replace(e, inputs=e.inputs + 1)])
-    with pytest.raises(BadInputError, match=r"shape \(2, 100, 6\), the first of shape \(3, 100, 6\)"):
+    with pytest.raises(BadInputError, match="has 2 samples, the first has 3"):
         build([e, cases.sensors(2)])
+    with pytest.raises(BadInputError, match=r"shape \(3, 90, 6\), the first of shape \(3, 100, 6\)"):
+        build([bare, dataclasses.replace(bare, values=e.values[:, :90], inputs=e.inputs[:, :90])])
     with pytest.raises(BadInputError, match="has dims"):
         build([e, dataclasses.replace(e, dims=("t", "s"), coords={})])
     with pytest.raises(BadInputError, match="has inputs"):

@@ -22,7 +22,7 @@ FRAMES = """(() => {
       const page = view.el.getBoundingClientRect(), box = view.frame.bbox;
       found.push([view.model.title.text, page.x + box.x0, page.y + box.y0, box.width, box.height]);
     }
-    for (const child of view.children_views()) walk(child);
+    for (const child of view.children_views ? view.children_views() : view.children()) walk(child);
   };
   for (const doc of Bokeh.documents) for (const root of doc.roots()) {
     const view = Bokeh.index.get_one(root);

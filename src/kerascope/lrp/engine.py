@@ -35,7 +35,8 @@ def affine_handler(branches: Sequence[Branch]) -> Handler:
             for branch in branches:
                 part, lost, taken = _through(branch, op, x, free, pull, relevance)
                 share, absorbed, handed_out = share + part, absorbed + lost, handed_out + taken
-            return (share,), absorbed + sample_sum(relevance * (1 - handed_out))
+            everything = isinstance(handed_out, float) and handed_out == 1.0
+            return (share,), absorbed if everything else absorbed + sample_sum(relevance * (1 - handed_out))
 
         return z, backward
 
@@ -44,11 +45,12 @@ def affine_handler(branches: Sequence[Branch]) -> Handler:
 
 def _through(
     branch: Branch, op: Affine, x: Tensor, free: Tensor, pull: Any, relevance: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Any]:
     """Send a branch's share back.
 
     Returns:
-        What the input gets; what bias and stabiliser absorbed (N,); the factor of R that was handed out.
+        What the input gets; what bias and stabiliser absorbed (N,); the factor of R that was handed out, one
+        number where it is the same for every output.
     """
     modified = [term.of(x) for term in branch.terms]
     if len(branch.terms) == 1 and branch.terms[0].original:
@@ -60,6 +62,12 @@ def _through(
 
         total, back = backend.vjp(run, *modified)
     z = total if branch.bias is None else total + branch.bias
+    if branch.epsilon and not branch.where:
+        # A stabilised denominator is never zero: nothing to mask.
+        stabiliser = branch.epsilon * sign1(z)
+        s = branch.weight * relevance / (z + stabiliser)
+        kept = s * (stabiliser if branch.bias is None else branch.bias + stabiliser)
+        return _share(modified, back(s)), sample_sum(kept), branch.weight
     stabiliser = branch.epsilon * sign1(z) if branch.epsilon else 0.0
     denominator = z + stabiliser
     alive = ops.abs(denominator) > _VANISHED[_dtype(denominator)]
@@ -68,12 +76,15 @@ def _through(
         alive = ops.logical_and(alive, own > 0 if branch.where > 0 else own < 0)
     factor = branch.weight * ops.cast(alive, denominator.dtype)
     s = factor * relevance / ops.where(alive, denominator, ops.ones_like(denominator))
-    pulled = back(s)
-    share = sum(u * c for u, c in zip(modified, pulled, strict=True))
+    share = _share(modified, back(s))
     kept = 0.0 if branch.bias is None else s * branch.bias
     kept = kept + s * stabiliser if branch.epsilon else kept
     lost = sample_sum(kept) if hasattr(kept, "shape") else ops.zeros_like(sample_sum(s))
     return share, lost, factor
+
+
+def _share(inputs: Sequence[Tensor], pulled: Sequence[Tensor]) -> Tensor:
+    return sum(u * c for u, c in zip(inputs, pulled, strict=True))
 
 
 def sign1(z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,48 +51,65 @@ def build(
     Raises:
         BadInputError: no explanation, or of different inputs; truth of another shape; an index out of range.
     """
-    check_same_inputs(explanations)
-    first = explanations[0]
+    if not explanations:
+        raise BadInputError("A report needs at least one explanation; got none.")
+    full = explanations[0]
+    chosen, notes = choose_samples(explanations, samples)
+    check_same_inputs(explanations, chosen)
+    several = [e[chosen] for e in explanations]  # of results opened lazily, only these are read
+    first = several[0]
     given = parts(first.inputs, first.input_names)
-    chosen, notes = choose_samples(explanations, given, samples)
-    panels = tuple(
-        make_panel(x[chosen[:8]], dims_of(first, k), first.coords, key=k) for k, x in given.items()
+    panels = tuple(make_panel(x[:8], dims_of(first, k), first.coords, key=k) for k, x in given.items())
+    masks = [truth_mask(truth, p, (len(full), *given[p.key].shape[1:])) for p in panels]
+    labels = [sample_label(full, n) for n in chosen]
+    shown = tuple(_sample(s, n, labels[s], given, panels, masks) for s, n in enumerate(chosen))
+    dims = tuple(p.stretch_dims(first.attrs.get("ordered")) for p in panels)
+    drawn = list(zip(panels, dims, strict=True))
+    named = zip(several, method_labels(several), strict=True)
+    return Report(
+        title=heading(first) if title is None else title,
+        panels=panels,
+        methods=tuple(_method(e, label) for e, label in named),
+        samples=shown,
+        views=tuple(v for m, e in enumerate(several) for v in _views(e, m, labels, drawn)),
+        value_limits=tuple(_value_limits([s.inputs[k].cells for s in shown]) for k in range(len(panels))),
+        stretch_dims=dims,
+        notes=tuple(dict.fromkeys([*notes, *_notes(several, panels, given)])),
     )
-    masks = [truth_mask(truth, p, given[p.key]) for p in panels]
-    shown = tuple(_sample(n, first, panels, masks) for n in chosen)
-    methods = tuple(
-        _method(e, label) for e, label in zip(explanations, method_labels(explanations), strict=True)
-    )
-    for method, e in zip(methods, explanations, strict=True):
-        notes += _target_note(method, e)
+
+
+def heading(e: Explanation) -> str:
+    """Return the heading of a report that was given none."""
+    name = (e.attrs.get("model") or {}).get("name")
+    return f"What contributed to the output of {name or 'the model'}"
+
+
+def _notes(several: Sequence[Explanation], panels: Sequence[Panel], given: Mapping[str, Array]) -> list[str]:
+    """Return what the reader should know of how things are shown."""
+    notes = []
+    if len({str((e.attrs.get("model") or {}).get("fingerprint")) for e in several}) > 1:
+        notes.append("The explanations are of different models, or of one model with different weights.")
+    for e, label in zip(several, method_labels(several), strict=True):
+        notes += _target_note(e, label)
     if len(panels) > 1:
         notes.append("Sums, shares and stretches are given for each input by itself.")
     for panel in panels:
         notes += _panel_notes(panel, given[panel.key], len(panels) > 1)
-    dims = tuple(p.stretch_dims(first.attrs.get("ordered")) for p in panels)
-    drawn = list(zip(panels, dims, strict=True))
-    views = tuple(
-        v
-        for m, e in enumerate(explanations)
-        for s in range(len(chosen))
-        for v in _views(e, m, s, shown, drawn)
-    )
-    limits = tuple(_value_limits([s.inputs[k].cells for s in shown]) for k in range(len(panels)))
-    model = str((first.attrs.get("model") or {}).get("name") or "the model")
-    heading = title if title is not None else f"What contributed to the output of {model}"
-    return Report(heading, panels, methods, shown, views, limits, dims, tuple(dict.fromkeys(notes)))
+    return notes
 
 
-def check_same_inputs(explanations: Sequence[Explanation]) -> None:
-    """Raise BadInputError unless there are explanations and all explain the same samples."""
-    if not explanations:
-        raise BadInputError("A report needs at least one explanation; got none.")
+def check_same_inputs(explanations: Sequence[Explanation], chosen: Sequence[int]) -> None:
+    """Raise BadInputError unless all explain the same samples; their values are compared for those chosen."""
     first = explanations[0]
-    known = parts(first.inputs, first.input_names)
     for place, other in enumerate(explanations[1:], start=2):
-        why = _difference(parts(other.inputs, other.input_names), known)
-        if not why and any(dims_of(other, key) != dims_of(first, key) for key in known):
+        if len(other) != len(first):
+            why = f"has {len(other)} samples, the first has {len(first)}"
+        elif other.input_names != first.input_names:
+            why = f"has inputs {list(other.input_names)}, the first has {list(first.input_names)}"
+        elif other.dims != first.dims:
             why = f"has dims {other.dims}, the first {first.dims}"
+        else:
+            why = _difference(other[list(chosen)], first[list(chosen)])
         if why:
             raise BadInputError(
                 f"One report shows one set of inputs: explanation {place} {why}. Explain the same samples "
@@ -99,11 +117,10 @@ def check_same_inputs(explanations: Sequence[Explanation]) -> None:
             )
 
 
-def _difference(given: Mapping[str, Array], known: Mapping[str, Array]) -> str:
+def _difference(other: Explanation, first: Explanation) -> str:
     """Say how inputs differ from those of the first explanation; empty where they are the same."""
-    if list(given) != list(known):
-        return f"has inputs {list(given)}, the first has {list(known)}"
-    for key, x in given.items():
+    known = parts(first.inputs, first.input_names)
+    for key, x in parts(other.inputs, other.input_names).items():
         if x.shape != known[key].shape:
             return f"has inputs of shape {x.shape}, the first of shape {known[key].shape}"
         if not np.array_equal(x, known[key], equal_nan=x.dtype.kind == "f"):
@@ -117,10 +134,11 @@ def dims_of(e: Explanation, key: str) -> tuple[str, ...]:
 
 
 def choose_samples(
-    explanations: Sequence[Explanation], given: Mapping[str, Array], samples: Sequence[int] | None
+    explanations: Sequence[Explanation], samples: Sequence[int] | None
 ) -> tuple[list[int], list[str]]:
     """Return the indices of the samples to show, and what to say about those left out."""
-    count = len(next(iter(given.values())))
+    first = explanations[0]
+    count = len(first)
     wanted = range(count) if samples is None else [int(n) for n in samples]
     if count == 0 or len(wanted) == 0:
         raise BadInputError("A report needs at least one sample; got none.")
@@ -129,15 +147,15 @@ def choose_samples(
         raise BadInputError(f"samples={bad[0]} is out of range: there are {count} samples, 0 to {count - 1}.")
     wanted = [n % count for n in wanted]
     maps = sum(min(targets_of(e), MOST_TARGETS) for e in explanations)
-    each = sum(int(np.prod(x.shape[1:])) for x in given.values()) * (1 + maps)
+    each = sum(x.size for x in parts(first[:1].inputs, first.input_names).values()) * (1 + maps)
     room = max(1, MOST_CELLS // max(1, each))
     most = min(room, MOST_SAMPLES) if samples is None else room
     if len(wanted) <= most:
         return list(wanted), []
     why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None else "")
-    first = "Shown: the first " if samples is None else "Shown: of those chosen, the first "
+    some = "Shown: the first" if samples is None else "Shown: of those chosen, the first"
     return list(wanted[:most]), [
-        f"{first}{most} of {len(wanted)} samples: {len(wanted) - most} are left out {why}."
+        f"{some} {most} of {len(wanted)} samples: {len(wanted) - most} are left out {why}."
     ]
 
 
@@ -146,17 +164,17 @@ def targets_of(e: Explanation) -> int:
     return int(np.shape(e.explained)[1]) if np.ndim(e.explained) == 2 else 1
 
 
-def truth_mask(truth: Any, panel: Panel, x: Array) -> npt.NDArray[np.bool_] | None:
-    """Return the truth of an input as bool (N, rows, columns)."""
+def truth_mask(truth: Any, panel: Panel, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """Return the truth of an input as bool (N, rows, columns); shape is that of all its samples, (N, *S)."""
     given = truth.get(panel.key) if isinstance(truth, Mapping) else truth
     if given is None:
         return None
     mask = np.asarray(given)
     if mask.dtype.kind not in "bui":
         raise BadInputError(f"truth must be an array of True and False; got dtype {mask.dtype}.")
-    want = (len(x), panel.rows.size, panel.columns.size)
-    if mask.shape == x.shape:
-        others = tuple(a + 1 for a in range(x.ndim - 1) if a not in panel.matrix_axes)
+    want = (shape[0], panel.rows.size, panel.columns.size)
+    if mask.shape == shape:
+        others = tuple(a + 1 for a in range(len(shape) - 1) if a not in panel.matrix_axes)
         return np.asarray(mask.any(axis=others) if others else mask, dtype=bool).reshape(want)
     if mask.shape != want:
         raise BadInputError(f"truth must have shape {want}, one mask for each sample; got {mask.shape}.")
@@ -164,15 +182,21 @@ def truth_mask(truth: Any, panel: Panel, x: Array) -> npt.NDArray[np.bool_] | No
 
 
 def _sample(
-    n: int, e: Explanation, panels: Sequence[Panel], masks: Sequence[npt.NDArray[np.bool_] | None]
+    s: int,
+    n: int,
+    label: str,
+    given: Mapping[str, Array],
+    panels: Sequence[Panel],
+    masks: Sequence[npt.NDArray[np.bool_] | None],
 ) -> Sample:
-    inputs, given = [], parts(e.inputs, e.input_names)
+    """Return the inputs of one sample: s counts those shown, n those explained."""
+    inputs = []
     for panel, mask in zip(panels, masks, strict=True):
-        one = given[panel.key][n]
+        one = given[panel.key][s]
         photo = panel.photo(one) if panel.kind == "picture" else None
         border = () if mask is None else tuple(outline(mask[n]))
         inputs.append(Shown(panel.cells(one).astype(np.float32), photo, border))
-    return Sample(n, sample_label(e, n), tuple(inputs))
+    return Sample(n, label, tuple(inputs))
 
 
 def method_labels(explanations: Sequence[Explanation]) -> list[str]:
@@ -196,10 +220,10 @@ def _method(e: Explanation, label: str) -> Method:
     return Method(label, str(said.get("question") or ""), shown, words.method_facts(e), warnings, rules)
 
 
-def _target_note(method: Method, e: Explanation) -> list[str]:
-    left = targets_of(e) - method.targets
-    shown = f"{method.label}: the first {method.targets} targets are shown"
-    return [f"{shown}, {left} are left out."] if left else []
+def _target_note(e: Explanation, label: str) -> list[str]:
+    left = targets_of(e) - MOST_TARGETS
+    shown = f"{label}: the first {MOST_TARGETS} targets are shown"
+    return [f"{shown}, {left} are left out."] if left > 0 else []
 
 
 _REDRAWN = {
@@ -230,16 +254,15 @@ def _value_limits(cells: Sequence[Array]) -> tuple[float, float]:
 
 
 def _views(
-    e: Explanation, m: int, s: int, samples: Sequence[Sample], drawn: Sequence[tuple[Panel, tuple[str, ...]]]
+    e: Explanation, m: int, labels: Sequence[str], drawn: Sequence[tuple[Panel, tuple[str, ...]]]
 ) -> list[View]:
-    """Return the views of one sample under one explanation: every target and input."""
-    n, label = samples[s].index, samples[s].label
+    """Return the views of one explanation: every sample, target and input."""
     out = []
-    for t in range(min(targets_of(e), MOST_TARGETS)):
-        one = single(e, n, t)
+    for s, t in itertools.product(range(len(labels)), range(min(targets_of(e), MOST_TARGETS))):
+        one = single(e, s, t)
         maps = [one.matrix(0, input=panel.key or None) for panel, _ in drawn]
         facts = words.sample_facts(one, 0, 0, sum(float(x.sum(dtype=np.float64)) for x in maps))
-        head, name = headline(one, 0, 0, label), one.target_name(0)
+        head, name = headline(one, 0, 0, labels[s]), one.target_name(0)
         for k, ((panel, dims), cells) in enumerate(zip(drawn, maps, strict=True)):
             cells = cells.reshape(panel.rows.size, panel.columns.size).astype(np.float32)
             tables = tables_of(one, panel, dims)
@@ -283,7 +306,9 @@ def tables_of(one: Explanation, panel: Panel, dims: Sequence[str]) -> Tables:
     rows = () if single else _ranked(one.rows(input=key), panel.rows)
     columns = _ranked(one.rows(input=key) if single else one.columns(input=key), panel.columns)
     finite = bool(np.isfinite(parts(one.values, one.input_names)[panel.key]).all())
-    found = {dim: _stretches(one, panel, dim) if finite else () for dim in dims}
+    ordered = one.attrs.get("ordered")
+    wanted = [dim for dim in dims if finite and (ordered is None or dim in ordered)]
+    found = {dim: _stretches(one, panel, dim) if dim in wanted else () for dim in dims}
     return Tables(rows, columns, found)
 
 

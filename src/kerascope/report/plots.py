@@ -81,7 +81,7 @@ def _rgba(photo: Any) -> Any:
 def _matrix_layout(panel: Panel, limits: tuple[float, float]) -> Model:
     """Input and map side by side, sums over lines along the map, and below the input one of its lines."""
     left = 50 + 6 * max((min(len(n), _LABEL) for n in panel.down.names), default=1)
-    width, height = _frame(panel, (_WIDTH - left - _INNER - _SIDE - 3 * _RIGHT - _INNER) // 2)
+    width, height = _frame(panel, (_WIDTH - left - _INNER - _SIDE - 3 * _RIGHT - _THIN) // 2)
     x = Range1d(start=panel.across.edge(0), end=panel.across.edge(panel.across.size), name="x")
     y = Range1d(start=panel.down.edge(panel.down.size), end=panel.down.edge(0), name="y")
     cells = _empty("cells", "image", "value", "shade", "down", "across")
@@ -119,7 +119,7 @@ def _mute(axes: Any) -> None:
 
 # Borders around a frame, in pixels. They are fixed and large enough for axes, titles and colour bars, so that
 # the frames of a grid line up.
-_INNER, _RIGHT, _TOP, _SIDE = 40, 8, 54, 108
+_INNER, _RIGHT, _TOP, _SIDE, _THIN = 56, 8, 54, 112, 14
 
 _CROSS: dict[str, Any] = {"line_color": "#1b2430", "line_alpha": 0.35, "line_width": 1}
 
@@ -278,11 +278,11 @@ def _down_sums(axis: Axis, height: int, y: Range1d) -> Any:
     ends = Range1d(start=0, end=1, name="down-ends")
     title = f"Sum by {axis.dim}" if len(axis.dim) <= 10 else "Sum"
     size, above = (_SIDE, height), {"x_axis_location": "above"}
-    plot = _plot(title, (_INNER, _TOP, 6), size, x_range=ends, y_range=y, **above)
+    plot = _plot(title, (_THIN, _TOP, 6), size, x_range=ends, y_range=y, **above)
     source = _empty("down-sums", "at", "sum", "name", "colour")
     bars = plot.hbar(y="at", right="sum", left=0, height=_thick(axis), color="colour", source=source)
     plot.yaxis.visible = False
-    plot.xaxis.ticker = BasicTicker(desired_num_ticks=2, num_minor_ticks=0)
+    plot.xaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
     plot.xaxis.major_label_text_font_size = "10px"
     _finish(plot, bars, axis, "height")
     return plot
@@ -295,7 +295,7 @@ def _across_sums(axis: Axis, width: int, bottom: int, x: Range1d) -> Any:
     source = _empty("across-sums", "at", "sum", "name", "colour")
     bars = plot.vbar(x="at", top="sum", bottom=0, width=_thick(axis), color="colour", source=source)
     _set_axis(plot.xaxis[0], axis, vertical=False)
-    plot.yaxis.ticker = BasicTicker(desired_num_ticks=2, num_minor_ticks=0)
+    plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
     plot.yaxis.major_label_text_font_size = "10px"
     _finish(plot, bars, axis, "width")
     return plot

@@ -38,8 +38,8 @@ def gap_grade(gap: float, must: float) -> Grade:
 
 
 def options_text(options: Mapping[str, Any]) -> str:
-    """Return the options of a method in one line."""
-    return ", ".join(f"{key} = {value}" for key, value in options.items())
+    """Return the options of a method in one line; those that were left to the method are left out."""
+    return ", ".join(f"{key} = {value}" for key, value in options.items() if value is not None)
 
 
 def sample_facts(e: Explanation, sample: int, target: int, total: float) -> tuple[Fact, ...]:

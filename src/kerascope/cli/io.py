@@ -1,0 +1,384 @@
+"""DATA on the command line: from files to arrays, with the names that lie beside them.
+
+`.npy`, `.npz`, Zarr and HDF5 (`file::key` picks an array), `.csv` (one matrix a file; several files or a folder
+are samples). Arrays stay on disk until they are needed where the format allows it. Nothing pickled is ever opened.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerascope.cli import csv_data
+from kerascope.errors import BadInputError, unknown_name
+
+FORMATS = "Known: .npy, .npz, .csv, Zarr and HDF5 (file::key picks an array)."
+_H5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_H5_SUFFIXES = (".h5", ".hdf5", ".he5", ".nc", ".mat")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Data:
+    """What was read, and what the files say about it.
+
+    Attributes:
+        values: samples (N, *S), sliceable: an array, a memory map, an HDF5 or Zarr array; for a model with several
+            inputs a dict of these.
+        source: where it came from, for messages.
+        dims: names of one sample's axes, where the file has them.
+        coords: names or numbers along those axes, by dim, where the file has them.
+        axis_names: the same by axis of one sample, where the file names no dims.
+        samples: one name per sample, where the files have them.
+    """
+
+    values: Any
+    source: str
+    dims: tuple[str, ...] | None = None
+    coords: Mapping[str, np.ndarray] = field(default_factory=dict)
+    axis_names: Mapping[int, np.ndarray] = field(default_factory=dict)
+    samples: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Return N."""
+        first = next(iter(self.values.values())) if isinstance(self.values, dict) else self.values
+        return int(first.shape[0])
+
+    def chosen(self, samples: slice | None) -> Data:
+        """Return the samples of a slice only; their names say which they were.
+
+        Raises:
+            BadInputError: when the slice selects nothing.
+        """
+        if samples is None:
+            return self
+        count = len(self)
+        places = np.arange(count)[samples]
+        if not len(places):
+            raise BadInputError(
+                f"--samples {_slice_text(samples)} selects none of the {count} samples in {self.source}."
+            )
+        names = places if self.samples is None else self.samples[samples]
+        if isinstance(self.values, dict):
+            return replace(self, values={k: v[samples] for k, v in self.values.items()}, samples=names)
+        return replace(self, values=self.values[samples], samples=names)
+
+    def named(self, dims: Sequence[str] | None) -> tuple[tuple[str, ...] | None, dict[str, np.ndarray]]:
+        """Return dims and coords for the explanation: the user's names before those of the file.
+
+        Args:
+            dims: names of one sample's axes that the user gave; None without.
+        """
+        chosen = tuple(dims) if dims is not None else self.dims
+        coords = dict(self.coords) if dims is None or tuple(dims) == self.dims else {}
+        if self.axis_names:
+            names = chosen or ("row", "column")
+            coords.update({names[axis]: values for axis, values in self.axis_names.items() if axis < len(names)})
+        return chosen, coords
+
+
+def read_data(specs: Sequence[str], *, inputs: Sequence[str] = ()) -> Data:
+    """Read DATA.
+
+    Args:
+        specs: one file or folder, with `::key` where it holds several arrays; or several `.csv` files.
+        inputs: names of the model's inputs; an archive that holds an array for each of several is taken whole.
+
+    Returns:
+        The samples and their names.
+
+    Raises:
+        BadInputError: when a file is missing, damaged, of an unknown format, or holds several arrays and no key.
+        UnknownNameError: when the key names no array of the file.
+    """
+    paths = [_split(spec) for spec in specs]
+    for path, _ in paths:
+        if not path.exists():
+            raise BadInputError(f"There is no data file {path}.")
+    if len(paths) > 1 or paths[0][0].suffix.lower() in csv_data.SUFFIXES:
+        return _read_csv([path for path, _ in paths])
+    path, key = paths[0]
+    if path.is_dir() and not _is_zarr(path):
+        return _read_csv(csv_data.files_in(path))
+    return _reader(path)(path, key, inputs)
+
+
+def read_array(spec: str, *, inputs: Sequence[str] = ()) -> Any:
+    """Read one array, or a dict of them for a model with several inputs; see `read_data`."""
+    return read_data([spec], inputs=inputs).values
+
+
+def read_names(spec: str, what: str) -> np.ndarray:
+    """Read a list of names or numbers: a text file with one a line, a one-column .csv, a .npy, or `a,b,c`.
+
+    Args:
+        spec: the file, or the names themselves with commas between them.
+        what: the option it was given to, for messages.
+
+    Returns:
+        Array (n,): of whole numbers or floats where all entries are numbers, else of text.
+    """
+    path, key = _split(spec)
+    if path.is_dir():
+        raise BadInputError(f"{what}: {path} is a folder; expected a file with one name per line.")
+    if not path.exists():
+        if "," in spec:
+            return _typed([part.strip() for part in spec.split(",")])
+        raise BadInputError(f"{what}: there is no file {path} (or give the names with commas: a,b,c).")
+    if path.suffix.lower() in (".npy", ".npz") or _is_hdf5(path):
+        values = np.asarray(_reader(path)(path, key, ()).values)
+        values = values.astype(str) if values.dtype.kind == "S" else values
+    else:
+        values = _typed(_lines(path, what))
+    if values.ndim != 1 or values.dtype.kind not in "biufU":
+        raise BadInputError(
+            f"{what}: {path} holds an array of shape {values.shape} and dtype {values.dtype}; expected one name or "
+            "number per entry, shape (n,)."
+        )
+    return values
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    """Return the lines of a text file; of a .csv its only column."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{what}: {path} is not readable as text, one name per line ({error}).") from error
+    lines = [line.strip() for line in text.splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise BadInputError(f"{what}: {path} is empty.")
+    if path.suffix.lower() in csv_data.SUFFIXES:
+        if any("," in line or "\t" in line for line in lines) and len(lines) > 1:
+            raise BadInputError(f"{what}: {path} has several columns; expected one name per line.")
+        if len(lines) == 1:
+            lines = [part.strip() for part in lines[0].split(",")]
+        lines = [line.strip('"') for line in lines]
+    return lines
+
+
+def _typed(texts: list[str]) -> np.ndarray:
+    """Return texts as whole numbers, as numbers, or as they are."""
+    for kind in (np.int64, np.float64):
+        try:
+            return np.array([kind(text) for text in texts])
+        except (ValueError, OverflowError):
+            continue
+    return np.array(texts)
+
+
+def _split(spec: str) -> tuple[Path, str | None]:
+    """Return the path and the key of `file::key`."""
+    path, found, key = str(spec).rpartition("::")
+    return (Path(path).expanduser(), key) if found else (Path(spec).expanduser(), None)
+
+
+_Reader = Callable[[Path, str | None, Sequence[str]], Data]
+
+
+def _reader(path: Path) -> _Reader:
+    """Return the function that reads a file or folder of this kind."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _read_zarr
+    if suffix == ".npy":
+        return _read_npy
+    if suffix == ".npz":
+        return _read_npz
+    if suffix in _H5_SUFFIXES or _is_hdf5(path):
+        return _read_hdf5
+    if suffix in (".pkl", ".pickle", ".pt", ".pth"):
+        raise BadInputError(
+            f"{path}: kerascope never opens pickled files, which can run code. Save the array with numpy.save."
+        )
+    raise BadInputError(f"{path} is of no format that kerascope reads. {FORMATS}")
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8) == _H5_MAGIC
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _read_npy(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
+    if key is not None:
+        raise BadInputError(f"{path} holds one array: leave ::{key} out.")
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _not_numpy(path, error) from error
+    return Data(values=values, source=str(path))
+
+
+def _read_npz(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise BadInputError(f"{path} is a single .npy array: rename it.")
+            keys = _choose(path, key, dict.fromkeys(archive.files, ""), inputs)
+            arrays = {name: archive[name] for name in keys}
+    except BadInputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _not_numpy(path, error) from error
+    return Data(values=_one_or_all(arrays, inputs), source=_source(path, keys))
+
+
+def _not_numpy(path: Path, error: Exception) -> BadInputError:
+    if "pickle" in str(error):
+        return BadInputError(
+            f"{path} holds pickled Python objects, which can run code and are never opened. Save a numeric array: "
+            "numpy.save(file, array.astype('float32'))."
+        )
+    return BadInputError(f"{path} is not a NumPy file, or it is damaged ({' '.join(str(error).split())}).")
+
+
+def _read_hdf5(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")  # stays open: the arrays are read when they are needed
+    except OSError as error:
+        raise BadInputError(f"{path} is not an HDF5 file, or it is damaged ({error}).") from error
+    found: dict[str, str] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim and not item.is_scale:
+            found[name] = f"{item.shape} {item.dtype}"
+
+    file.visititems(note)
+    if key is not None and key not in found and isinstance(file.get(key), h5py.Dataset):
+        found[key] = ""  # behind a link, or an axis
+    keys = _choose(path, key, found, inputs)
+    arrays = {name: file[name] for name in keys}
+    labels = tuple(dim.label for dim in arrays[keys[0]].dims) if len(keys) == 1 else ()
+    dims = labels[1:] if len(labels) > 1 and all(labels[1:]) else None
+    return Data(values=_one_or_all(arrays, inputs), source=_source(path, keys), dims=dims)
+
+
+def _read_zarr(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
+    import zarr
+
+    try:
+        top = zarr.open(path, mode="r")
+    except Exception as error:  # the stores raise many kinds
+        raise BadInputError(f"{path} is not a Zarr store, or it is damaged ({error}).") from error
+    if isinstance(top, zarr.Array):
+        if key is not None:
+            raise BadInputError(f"{path} holds one array: leave ::{key} out.")
+        _refuse_pickle(path, top)
+        return Data(values=top, source=str(path))
+    arrays = {name: item for name, item in top.members(max_depth=None) if isinstance(item, zarr.Array)}
+    axes = {dim for array in arrays.values() if array.ndim > 1 for dim in _zarr_dims(array)}
+    found = {
+        name: f"{array.shape} {array.dtype}"
+        for name, array in arrays.items()
+        if array.ndim and (name == key or name.split("/")[-1] not in axes)
+    }
+    keys = _choose(path, key, found, inputs)
+    for name in keys:
+        _refuse_pickle(path, arrays[name])
+    source, values = _source(path, keys), _one_or_all({name: arrays[name] for name in keys}, inputs)
+    if len(keys) > 1:
+        return Data(values=values, source=source)
+    return replace(_zarr_names(path, keys[0], arrays), values=values, source=source)
+
+
+def _zarr_names(path: Path, key: str, arrays: Mapping[str, Any]) -> Data:
+    """Return the names of dims, cells and samples that xarray stored beside an array."""
+    dims = _zarr_dims(arrays[key])
+    if len(dims) < 2:
+        return Data(values=None, source="")
+    folder = key.rpartition("/")[0]
+    coords = {}
+    for axis, dim in enumerate(dims):
+        beside = arrays.get(f"{folder}/{dim}" if folder else dim)
+        if beside is not None and beside.shape == (arrays[key].shape[axis],):
+            _refuse_pickle(path, beside)
+            coords[dim] = np.asarray(beside[:])
+            if coords[dim].dtype.kind in "OT":
+                coords[dim] = coords[dim].astype(str)
+    samples = coords.pop(dims[0], None)
+    return Data(values=None, source="", dims=dims[1:], coords=coords, samples=samples)
+
+
+def _zarr_dims(array: Any) -> tuple[str, ...]:
+    """Return the names of an array's axes, none where it has none."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    return tuple(map(str, names)) if len(names) == array.ndim and all(names) else ()
+
+
+def _refuse_pickle(path: Path, array: Any) -> None:
+    """Raise where an array's numbers would come out of a pickle."""
+    metadata = array.metadata
+    codecs = (
+        *(getattr(metadata, "codecs", None) or ()),
+        *(getattr(metadata, "filters", None) or ()),
+        getattr(metadata, "compressor", None),
+    )
+    if any("pickle" in repr(codec).lower() for codec in codecs):
+        raise BadInputError(
+            f"{path}: the array {array.name} is pickled, which can run code; it is never opened. Store plain numbers."
+        )
+
+
+def _choose(path: Path, key: str | None, found: Mapping[str, str], inputs: Sequence[str]) -> list[str]:
+    """Return the keys to read: the one asked for, the only one, or one for each of the model's inputs."""
+    if key is not None:
+        if key not in found:
+            raise unknown_name(f"array in {path}", key, found)
+        return [key]
+    if len(inputs) > 1 and set(inputs) <= set(found):
+        return list(inputs)
+    if len(found) == 1:
+        return list(found)
+    if not found:
+        raise BadInputError(f"{path} holds no arrays.")
+    listed = ", ".join(f"{name} {text}".strip() for name, text in list(found.items())[:30])
+    more = f" and {len(found) - 30} more" if len(found) > 30 else ""
+    raise BadInputError(
+        f"{path} holds several arrays: {listed}{more}. Say which: {path}::{next(iter(found))}"
+    )
+
+
+def _one_or_all(arrays: dict[str, Any], inputs: Sequence[str]) -> Any:
+    return arrays if len(arrays) > 1 else next(iter(arrays.values()))
+
+
+def _source(path: Path, keys: Sequence[str]) -> str:
+    return f"{path}::{keys[0]}" if len(keys) == 1 else str(path)
+
+
+def _read_csv(paths: Sequence[Path]) -> Data:
+    """Read CSV files as samples, in natural order."""
+    other = [path for path in paths if path.is_dir() or path.suffix.lower() not in csv_data.SUFFIXES]
+    if other:
+        raise BadInputError(
+            f"Several DATA must all be .csv files, one matrix each; {other[0]} is not. Other formats hold all "
+            "samples in one file."
+        )
+    files = sorted(paths, key=csv_data.natural_order)
+    values, first = csv_data.read_matrices(files)
+    names = [file.stem for file in files]
+    if len(set(names)) < len(names):
+        names = [str(file) for file in files]
+    axis_names = {0: first.rows, 1: first.columns}
+    return Data(
+        values=values,
+        source=str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more",
+        axis_names={axis: np.array(n) for axis, n in axis_names.items() if n is not None},
+        samples=np.array(names),
+    )
+
+
+def _slice_text(chosen: slice) -> str:
+    parts = ("" if p is None else str(p) for p in (chosen.start, chosen.stop, chosen.step))
+    return ":".join(parts).removesuffix(":")

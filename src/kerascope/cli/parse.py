@@ -1,0 +1,220 @@
+"""From the words of the command line to Python values; what cannot be understood is wrong usage (exit status 2)."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from kerascope.cli.io import read_array, read_names
+from kerascope.errors import BadInputError, BadTargetError, KerascopeError, unknown_name
+
+
+def samples(text: str | None) -> slice | None:
+    """Return `start:stop[:step]`, or one sample's number, as a slice."""
+    if text is None:
+        return None
+    try:
+        parts = [int(part) if part.strip() else None for part in text.split(":")]
+        if len(parts) == 1 and parts[0] is not None:
+            return slice(parts[0], parts[0] + 1 or None)
+        if not 2 <= len(parts) <= 3 or 0 in parts[2:]:
+            raise ValueError(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no range of samples. Write start:stop, as 0:10, or one number.", param_hint="--samples"
+        ) from None
+    return slice(*parts)
+
+
+def dims(text: str | None) -> tuple[str, ...] | None:
+    """Return `time,sensor` as names."""
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise typer.BadParameter(
+            f"{text!r} is no list of different names. Write time,sensor.", param_hint="--dims"
+        )
+    return names
+
+
+def coords(pairs: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return `sensor=FILE` pairs as names or numbers by dim."""
+    found = {}
+    for pair in pairs:
+        dim, equals, spec = pair.partition("=")
+        if not (dim and equals and spec):
+            raise typer.BadParameter(f"{pair!r} is not DIM=FILE, as sensor=names.txt.", param_hint="--coord")
+        found[dim.strip()] = read_names(spec, f"--coord {dim}")
+    return found
+
+
+def class_names(spec: str | None) -> tuple[str, ...] | None:
+    """Return a file or `a,b,c` as class names."""
+    return None if spec is None else tuple(map(str, read_names(spec, "--class-names").tolist()))
+
+
+def target(text: str | None, names: Sequence[str] | None) -> Any:
+    """Return what is to be explained.
+
+    Args:
+        text: a class by number or name, `a,b,...` or a file (one per sample), `all`, `top`, or `top:3`; None:
+            the top class of each sample.
+        names: the class names, where they are known.
+
+    Raises:
+        BadTargetError: for a word that is none of these; nearest class names are offered.
+    """
+    if text is None or text == "top":
+        return None
+    if text == "all" and "all" not in (names or ()):
+        return "all"
+    if text.startswith("top:"):
+        from kerascope.target import TopClass
+
+        if not text[4:].isdigit() or int(text[4:]) < 1:
+            raise typer.BadParameter(f"{text!r} is not top:K, as top:3.", param_hint="--target")
+        return TopClass(int(text[4:]))
+    if _is_class(text, names):
+        return _class(text, names)
+    if Path(text).is_file():
+        return np.array([_class(str(name), names) for name in read_names(text, "--target").tolist()])
+    if "," in text:
+        return np.array([_class(part.strip(), names) for part in text.split(",")])
+    return _class(text, names)
+
+
+def _is_class(text: str, names: Sequence[str] | None) -> bool:
+    return text.lstrip("-").isdigit() or text in (names or ())
+
+
+def _class(text: str, names: Sequence[str] | None) -> int:
+    """Return the index of a class given by number or name; a name wins."""
+    if names is not None and text in names:
+        return list(names).index(text)
+    if text.lstrip("-").isdigit():
+        return int(text)
+    if names is None:
+        raise BadTargetError(
+            f"--target {text!r} is no class number, and no class names are known: give the number, or the names "
+            "with --class-names FILE. Also: all, top, top:3, or one class per sample with commas or in a file."
+        )
+    raise BadTargetError(f"--target: {unknown_name('class', text, names)}")
+
+
+def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None) -> np.ndarray | None:
+    """Return the true class of each sample by name, (N,), for the samples chosen.
+
+    Args:
+        spec: a file with one label per sample, numbers or names.
+        names: the class names, to show numbers as names.
+        count: how many samples are explained.
+        chosen: which of the samples they are.
+    """
+    if spec is None:
+        return None
+    values = read_names(spec, "--labels")
+    if chosen is not None and len(values) != count:
+        values = values[chosen]
+    if len(values) != count:
+        raise BadInputError(f"--labels holds {len(values)} labels for {count} samples.")
+    if values.dtype.kind not in "iu":
+        return values.astype(str)
+    known = dict(enumerate(names or ()))
+    return np.array([known.get(int(value), f"class {value}") for value in values])
+
+
+def baseline(text: str | None, inputs: Sequence[str]) -> Any:
+    """Return a number, `zeros`, `mean`, `median`, or the array in a file."""
+    if text is None or text in ("zeros", "mean", "median"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        if not Path(text.rpartition("::")[0] or text).exists():
+            raise typer.BadParameter(
+                f"{text!r} is no number, no file, and not zeros, mean or median.", param_hint="--baseline"
+            ) from None
+        return np.asarray(read_array(text, inputs=inputs))
+
+
+def options(pairs: Sequence[str]) -> list[tuple[str | None, str, Any]]:
+    """Return `[METHOD:]name=value` as method (None: all), name and value.
+
+    Values are Python literals (`0.1`, `(1, 8)`, `True`), else text; `@file.npy` is the array in a file.
+    """
+    found = []
+    for pair in pairs:
+        left, equals, text = pair.partition("=")
+        method, colon, name = left.rpartition(":")
+        if not (equals and name.strip().isidentifier()) or (colon and not method):
+            raise typer.BadParameter(
+                f"{pair!r} is not name=value, as steps=128 (or METHOD:name=value).", param_hint="--option"
+            )
+        found.append((method.strip() or None, name.strip(), _literal(text.strip())))
+    return found
+
+
+def _literal(text: str) -> Any:
+    if text.startswith("@"):
+        return np.asarray(read_array(text[1:]))
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def options_by_method(
+    methods: Sequence[str | None], given: Sequence[tuple[str | None, str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the options of each method.
+
+    One method gets every option, and says itself which it does not know. Of several, each gets those that it has;
+    an option that none has is an error.
+
+    Raises:
+        UnknownNameError: for an option that no method has, or that names a method not asked for.
+    """
+    from kerascope.registry import METHODS
+
+    names = [method or "" for method in methods]
+    found: list[dict[str, Any]] = [{} for _ in names]
+    for method, name, value in given:
+        if method is not None and method not in names:
+            raise unknown_name("method in --option", method, names)
+        takers = [i for i, known in enumerate(names) if method in (None, known)]
+        if len(takers) > 1:
+            takers = [i for i in takers if name in _fields(METHODS[names[i]])]
+        if not takers:
+            every = {field for known in names for field in _fields(METHODS[known])}
+            raise unknown_name(f"option of {', '.join(names)}", name, every)
+        for i in takers:
+            found[i][name] = value
+    return found
+
+
+def _fields(method: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(method)}
+
+
+def methods(names: Sequence[str]) -> list[str | None]:
+    """Return the methods asked for, checked; none means the recommended one."""
+    from kerascope.registry import METHODS
+
+    for name in names:
+        if name not in METHODS:
+            raise wrong_usage(unknown_name("method", name, METHODS), "--method")
+    if len(set(names)) < len(names):
+        raise typer.BadParameter("the same method is asked for twice.", param_hint="--method")
+    return list(names) or [None]
+
+
+def wrong_usage(error: KerascopeError, hint: str) -> typer.BadParameter:
+    """Return a library error as wrong usage of an option."""
+    return typer.BadParameter(str(error), param_hint=hint)
