@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,23 @@ from kerascope.model.view import InputSpec, Signature
 _SCAN = 4096
 """Samples per piece when values are checked."""
 
+_LONE = "one sample was given; it got a batch axis of size 1"
+_ADDED = "a channel axis of size 1 was added, as the model takes it"
+_DROPPED = "a channel axis of size 1 was dropped, as the model takes none"
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Checked samples, one array (N, *S) per model input, and what was said about them."""
+    """Checked samples, one array (N, *S) per model input, and what was said about them.
+
+    ``dims`` has, per input, the names of one sample's axes where the input brought them (a DataArray), else
+    None; ``coords`` the labels that came with them.
+    """
 
     arrays: tuple[np.ndarray, ...]
     notes: tuple[str, ...]
-    dims: tuple[str, ...] | None = None
-    coords: Mapping[str, Any] | None = None
+    dims: tuple[tuple[str, ...] | None, ...]
+    coords: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         """Return N."""
@@ -34,7 +42,7 @@ def read_samples(x: Any, signature: Signature, *, what: str = "x") -> Samples:
 
     Args:
         x: one array (N, *S), one sample, or a dict or list of arrays for models with several inputs; anything
-            that can be sliced and turned into NumPy (memmap, HDF5, Zarr, xarray).
+            that can be sliced and turned into NumPy (memmap, HDF5, Zarr, xarray, tensors).
         signature: how the model takes its inputs.
         what: the argument's name, for errors.
 
@@ -42,94 +50,159 @@ def read_samples(x: Any, signature: Signature, *, what: str = "x") -> Samples:
         BadInputError: for a wrong shape, something that is not numeric, NaN or Inf, or no samples at all.
     """
     flat = signature.flatten(x)
-    several = len(flat) > 1
-    arrays, notes = [], []
-    dims = coords = None
+    arrays: list[np.ndarray] = []
+    notes: list[str] = []
+    dims: list[tuple[str, ...] | None] = []
+    coords: dict[str, np.ndarray] = {}
     for value, spec in zip(flat, signature.specs, strict=True):
-        name = f"{what}[{spec.name!r}]" if several else what
-        array = _numeric(value, name)
-        array, said = _fit(array, spec, name)
-        if hasattr(value, "dims") and hasattr(value, "coords") and not several:
-            dims, coords = _labels(value, array)
-        _check_finite(array, name)
+        name = f"{what}[{spec.name!r}]" if len(flat) > 1 else what
+        given = _numeric(value, name)
+        reading = _fit(given, spec, name)
+        array = _cast(reading.array, spec, name)
+        _check_finite(array, given, name)
+        named, labels = _labels(value, reading)
         arrays.append(array)
-        notes.extend(said)
+        notes.extend(f"{name}: {note}" for note in reading.notes)
+        dims.append(named)
+        coords.update(labels)
     if len({len(array) for array in arrays}) > 1:
-        raise BadInputError(f"The inputs hold different numbers of samples: {[len(array) for array in arrays]}.")
-    return Samples(tuple(arrays), tuple(notes), dims, coords)
+        counts = ", ".join(
+            f"{spec.name}: {len(array)}" for spec, array in zip(signature.specs, arrays, strict=True)
+        )
+        raise BadInputError(
+            f"The inputs in {what} hold different numbers of samples ({counts}). Give as many of each."
+        )
+    return Samples(tuple(arrays), tuple(notes), tuple(dims), coords)
 
 
 def _numeric(value: Any, name: str) -> np.ndarray:
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    array = np.asarray(value)
-    if array.dtype.kind == "b":
+    if np.ma.is_masked(value):
+        raise BadInputError(f"{name} has masked cells. Fill them first, e.g. with x.filled(value).")
+    try:
+        array = _to_numpy(value)
+    except (TypeError, ValueError) as error:
+        raise BadInputError(
+            f"{name} must be an array of numbers; {type(value).__name__} could not be turned into one ({error})."
+        ) from error
+    if array.dtype.kind == "b" or array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         array = array.astype("float32")
     if array.dtype.kind not in "fiu":
-        raise BadInputError(f"{name} must hold numbers; its dtype is {array.dtype}.")
+        raise BadInputError(
+            f"{name} must hold numbers; its dtype is {array.dtype}. Give an array of floats or whole numbers."
+        )
     if array.ndim == 0 or array.size == 0:
-        raise BadInputError(f"{name} holds no samples: its shape is {array.shape}.")
+        raise BadInputError(f"{name} holds no samples: its shape is {array.shape}. Give at least one sample.")
     return array
 
 
-def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w is None or w == s for s, w in zip(shape, wanted, strict=True))
+def _to_numpy(value: Any) -> np.ndarray:
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    try:
+        return np.asarray(tensor)
+    except TypeError:  # NumPy has no bfloat16
+        return np.asarray(tensor.float())
 
 
-def _fit(array: np.ndarray, spec: InputSpec, name: str) -> tuple[np.ndarray, list[str]]:
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """One way to take an array: ``axes`` says which axis of the original each axis is, None for a new one."""
+
+    array: np.ndarray
+    axes: tuple[int | None, ...]
+    notes: tuple[str, ...] = ()
+
+    def lone(self) -> _Reading:
+        return _Reading(self.array[None], (None, *self.axes), (_LONE, *self.notes))
+
+    def with_axis(self, axis: int) -> _Reading:
+        axes = (*self.axes[:axis], None, *self.axes[axis:])
+        return _Reading(np.expand_dims(self.array, axis), axes, (*self.notes, _ADDED))
+
+    def without_axis(self, axis: int) -> _Reading:
+        axes = (*self.axes[:axis], *self.axes[axis + 1 :])
+        return _Reading(np.squeeze(self.array, axis), axes, (*self.notes, _DROPPED))
+
+
+def _readings(array: np.ndarray, wanted: tuple[int | None, ...]) -> Iterator[_Reading]:
+    """Yield the ways to take an array, the plainest first: as it is, lone, with or without a channel axis."""
+    rank = len(wanted)
+    plain = _Reading(array, tuple(range(array.ndim)))
+    if array.ndim == rank + 1:
+        yield plain
+    if array.ndim == rank:
+        yield plain.lone()
+    for axis in dict.fromkeys(axis for axis in (rank - 1, 0) if wanted and wanted[axis] == 1):
+        if array.ndim == rank:
+            yield plain.with_axis(axis + 1)
+        if array.ndim == rank - 1:
+            yield plain.lone().with_axis(axis + 1)
+    if array.ndim == rank + 2:
+        yield from (plain.without_axis(axis) for axis in (rank + 1, 1) if array.shape[axis] == 1)
+    if array.ndim == rank + 1 and array.shape[-1] == 1:
+        yield plain.lone().without_axis(rank + 1)
+
+
+def _fit(array: np.ndarray, spec: InputSpec, name: str) -> _Reading:
     """Add a batch axis to a lone sample, add or drop a channel axis of size 1; refuse anything else."""
-    dtype = spec.dtype if spec.dtype.startswith(("int", "uint")) else _float(array, spec)
-    for candidate, said in _readings(array, spec.shape):
-        if _matches(candidate.shape[1:], spec.shape):
-            return np.asarray(candidate, dtype), [f"{name}: {note}" for note in said]
+    for reading in _readings(array, spec.shape):
+        shape = reading.array.shape[1:]
+        if all(want is None or want == size for size, want in zip(shape, spec.shape, strict=True)):
+            return reading
+    sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
+    trailing = "," if len(spec.shape) == 1 else ""
     raise BadInputError(
-        f"{name} has shape {array.shape}; the model takes (N, {', '.join('any' if s is None else str(s) for s in spec.shape)})"
-        f"{', or one sample without the first axis' if array.ndim != len(spec.shape) + 1 else ''}."
+        f"{name} has shape {array.shape}; the model takes samples of shape (N, {sizes}), or one of shape "
+        f"({sizes}{trailing}). Bring the axes into that order and size."
     )
 
 
-def _float(array: np.ndarray, spec: InputSpec) -> str:
-    return "float64" if spec.dtype == "float64" else "float32"
+def _cast(array: np.ndarray, spec: InputSpec, name: str) -> np.ndarray:
+    """Return the array in the precision the model takes, in memory order, refusing what would be lost."""
+    whole = spec.dtype.startswith(("int", "uint"))
+    dtype = spec.dtype if whole or spec.dtype == "float64" else "float32"
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = np.ascontiguousarray(array, dtype)
+    if whole and not np.array_equal(cast, array):
+        raise BadInputError(
+            f"{name} must hold whole numbers ({spec.dtype}), as this input of the model takes them; some of its values "
+            "are none, or do not fit."
+        )
+    return cast
 
 
-def _readings(array: np.ndarray, wanted: tuple[int | None, ...]) -> list[tuple[np.ndarray, list[str]]]:
-    lone = "one sample was given; it got a batch axis of size 1"
-    readings: list[tuple[np.ndarray, list[str]]] = [(array, [])]
-    if array.ndim == len(wanted):
-        readings.append((array[None], [lone]))
-    missing = [axis for axis in (len(wanted) - 1, 0) if wanted and wanted[axis] == 1]
-    for axis in missing:
-        note = "a channel axis of size 1 was added, as the model takes it"
-        readings.append((np.expand_dims(array, axis + 1), [note]))
-        if array.ndim == len(wanted) - 1:
-            readings.append((np.expand_dims(array, axis)[None], [lone, note]))
-    for axis in (-1, 1):
-        if array.ndim == len(wanted) + 2 and array.shape[axis] == 1:
-            readings.append((np.squeeze(array, axis), ["a channel axis of size 1 was dropped, as the model takes none"]))
-    return [reading for reading in readings if reading[0].ndim == len(wanted) + 1]
-
-
-def _check_finite(array: np.ndarray, name: str) -> None:
+def _check_finite(array: np.ndarray, given: np.ndarray, name: str) -> None:
     if array.dtype.kind != "f":
         return
-    for start in range(0, len(array), _SCAN):
-        bad = ~np.isfinite(array[start : start + _SCAN])
-        if bad.any():
-            place = np.argwhere(bad)[0]
-            place[0] += start
-            value = array[tuple(place)]
-            count = int(sum(np.sum(~np.isfinite(array[i : i + _SCAN])) for i in range(0, len(array), _SCAN)))
-            raise BadInputError(
-                f"{name} holds {count} values that are NaN or infinite; the first is {value} in sample {place[0]} at "
-                f"{tuple(int(i) for i in place[1:])}. Fill or leave out what is missing before explaining."
-            )
+    pieces = range(0, len(array), _SCAN)
+    bad = [~np.isfinite(array[i : i + _SCAN]) for i in pieces]
+    count = sum(int(piece.sum()) for piece in bad)
+    if not count:
+        return
+    piece = next(k for k, found in enumerate(bad) if found.any())
+    place = np.argwhere(bad[piece])[0]
+    place[0] += pieces[piece]
+    came = given.reshape(array.shape)[tuple(place)]
+    what = "NaN or infinite" if not np.isfinite(came) else f"too large for {array.dtype}"
+    raise BadInputError(
+        f"{name} holds {count} value{'' if count == 1 else 's'} that {'is' if count == 1 else 'are'} {what}; the first "
+        f"is {came} in sample {place[0]} at {tuple(int(i) for i in place[1:])}. Fill, scale or leave out such values "
+        "before explaining."
+    )
 
 
-def _labels(value: Any, array: np.ndarray) -> tuple[tuple[str, ...], dict[str, Any]]:
-    names = tuple(str(dim) for dim in value.dims)
-    names = names[1:] if len(names) == array.ndim or len(names) == array.ndim - 1 and len(value) == len(array) else names
-    coords = {dim: np.asarray(value.coords[dim]) for dim in names if dim in value.coords}
-    return names, coords
+def _labels(value: Any, reading: _Reading) -> tuple[tuple[str, ...] | None, dict[str, np.ndarray]]:
+    """Return the names and labels of the axes of a DataArray, as they are after reading."""
+    if not (hasattr(value, "dims") and hasattr(value, "coords")):
+        return None, {}
+    names = [None if axis is None else str(value.dims[axis]) for axis in reading.axes]
+    coords = {
+        "sample" if place == 0 else name: np.asarray(value.coords[name])
+        for place, name in enumerate(names)
+        if name is not None and name in value.coords
+    }
+    return tuple(name or "channel" for name in names[1:]), coords
 
 
 def name_dims(
@@ -155,12 +228,13 @@ def name_dims(
             return ("channel", "row", "column") if channels_first else ("row", "column", "channel")
         return tuple(f"axis_{i}" for i in range(rank))
     names = (dims,) if isinstance(dims, str) else tuple(dims)
+    given = names
     if len(names) == rank - 1:
         names = ("channel", *names) if channels_first else (*names, "channel")
     if len(names) != rank:
         raise BadInputError(
-            f"dims={tuple(dims)!r} names {len(names)} axes; one sample has {rank}, of sizes {shape} (the channel axis may "
-            "be left out)."
+            f"dims={given!r} names {len(given)} axes; one sample has {rank}, of sizes {shape}. Give one name for each "
+            "(the channel axis may be left out)."
         )
     return names
 
@@ -175,9 +249,12 @@ def check_coords(coords: Mapping[str, Any] | None, sizes: Mapping[str, int]) -> 
     checked = {}
     for name, values in (coords or {}).items():
         if name not in sizes:
-            raise unknown_name("dim", name, sizes)
+            raise unknown_name("dim in coords", name, sizes)
         array = np.asarray(values)
         if array.shape != (sizes[name],):
-            raise BadInputError(f"coords for {name!r} have shape {array.shape}; the dim has {sizes[name]} entries.")
+            raise BadInputError(
+                f"coords for {name!r} have shape {array.shape}; the dim has {sizes[name]} entries. Give one label for "
+                "each."
+            )
         checked[name] = array
     return checked

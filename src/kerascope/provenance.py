@@ -18,6 +18,7 @@ from kerascope.explanation import Explanation
 from kerascope.inputs import Samples
 from kerascope.methods.base import Attribution, Method
 from kerascope.methods.session import Session
+from kerascope.model.trace import exact
 from kerascope.target import Selection
 
 _LOOSE = 0.05
@@ -95,7 +96,7 @@ class Recorder:
         if self.selection.graph.outputs != view.logits.outputs:
             everything = Selection(view.logits, np.zeros((len(samples), 1), "int32"), "outputs", "", fn=_nothing)
             logits = self.session.logits(samples.arrays, everything)
-        with backend.inference():
+        with backend.inference(), exact(view.dtype):
             finals = view.finish([ops.convert_to_tensor(z) for z in logits])
         arrays = [backend.to_numpy(tensor) for tensor in finals]
         if len(arrays) == 1:

@@ -14,6 +14,7 @@ from kerascope import backend
 from kerascope.errors import BadTargetError
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
+from kerascope.model.trace import exact
 from kerascope.model.view import ModelView
 
 _MEAN = np.iinfo(np.int32).min
@@ -63,10 +64,10 @@ class Selection:
 
     @property
     def _ranks(self) -> int:
-        """How many of the top classes are asked for by rank."""
+        """How many of the top classes are made ready, at least one: then a named class needs no new compilation."""
         ranked = [codes for codes in (self.codes, self.against) if codes is not None]
         lowest = min((int(c[c != _MEAN].min(initial=0)) for c in ranked), default=0)
-        return max(0, -lowest)
+        return max(1, -lowest)
 
     def seed(self, logits: Sequence[Tensor], codes: Tensor, against: Tensor) -> tuple[list[list[Tensor]], Tensor]:
         """Return the derivative of the explained number by the explained tensors, and the number itself.
@@ -91,7 +92,7 @@ class Selection:
 
     def _weights(self, flat: Tensor, codes: Tensor, against: Tensor) -> Tensor:
         width = flat.shape[-1]
-        ranking = ops.top_k(flat, min(self._ranks, width))[1] if self._ranks else None
+        ranking = _ranking(flat, min(self._ranks, width))
         weights = _one_hot(codes, ranking, width, flat.dtype)
         if self.against is None:
             return weights
@@ -103,22 +104,24 @@ class Selection:
         if self.fn is None:
             raise BadTargetError("This target is no function.")
         value = self.fn(logits[0] if len(logits) == 1 else list(logits))
-        if len(getattr(value, "shape", ())) != 1:
+        count, shape = logits[0].shape[0], tuple(getattr(value, "shape", ()))
+        if len(shape) != 1 or shape[0] != count:
             raise BadTargetError(
-                f"A target function must return one number per sample, shape (N,); it returned shape "
-                f"{tuple(getattr(value, 'shape', ()))}."
+                "A target function must return one number per sample, shape (N,), from the logits alone (it is called "
+                f"batch by batch); for {count} samples it returned shape {shape}."
             )
         return value
 
     def numbers_own(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         """Return the explained numbers (N, T) of the samples themselves, from their logits (NumPy)."""
-        _, explained = self.seed([ops.convert_to_tensor(z) for z in logits], *self.tensors)
+        with exact(str(logits[0].dtype)):
+            _, explained = self.seed([ops.convert_to_tensor(z) for z in logits], *self.tensors)
         return backend.to_numpy(explained)
 
     def numbers(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         """Return, for settled targets, the explained numbers (N, T, M) at M other inputs' logits."""
         if self.fn is not None:
-            with backend.inference():
+            with backend.inference(), exact(str(logits[0].dtype)):
                 values = backend.to_numpy(self._call([ops.convert_to_tensor(z) for z in logits]))
             return np.broadcast_to(values, (*self.codes.shape, len(values)))
         flat = logits[0].reshape(len(logits[0]), -1)
@@ -131,7 +134,7 @@ class Selection:
 
     def fixed(self, logits: Sequence[Tensor]) -> Selection:
         """Return the selection with classes asked for by rank settled on these (clean) logits."""
-        if not self._ranks or self.fn is not None:
+        if self.fn is not None:
             return self
         flat = np.asarray(logits[0]).reshape(len(self.codes), -1)
         order = np.argsort(-flat, axis=1, kind="stable")
@@ -145,10 +148,16 @@ class Selection:
         return replace(self, codes=settle(self.codes), against=against)
 
 
-def _one_hot(codes: Tensor, ranking: Tensor | None, width: int, dtype: Any) -> Tensor:
-    if ranking is not None:
-        ranks = ops.clip(-1 - codes, 0, int(ranking.shape[1]) - 1)
-        codes = ops.where(codes < 0, ops.take_along_axis(ops.cast(ranking, "int32"), ranks, axis=1), codes)
+def _ranking(flat: Tensor, count: int) -> Tensor:
+    """Return the cells with the largest values (N, count); of equal ones the first, on every backend."""
+    if count == 1:
+        return ops.cast(ops.argmax(flat, axis=1), "int32")[:, None]
+    return ops.cast(ops.argsort(-flat, axis=1), "int32")[:, :count]
+
+
+def _one_hot(codes: Tensor, ranking: Tensor, width: int, dtype: Any) -> Tensor:
+    ranks = ops.clip(-1 - codes, 0, int(ranking.shape[1]) - 1)
+    codes = ops.where(codes < 0, ops.take_along_axis(ranking, ranks, axis=1), codes)
     return ops.one_hot(codes, width, dtype=dtype)
 
 
@@ -198,8 +207,8 @@ class TopClass(Target):
     def select(self, view: ModelView, count: int) -> Selection:
         """See `Target.select`."""
         head, width = _classes(view, self.output)
-        if not 1 <= self.k <= width:
-            raise BadTargetError(f"TopClass(k={self.k}): the output has {width} classes, so k must be 1 to {width}.")
+        if not _is_whole(self.k) or not 1 <= self.k <= width:
+            raise BadTargetError(f"TopClass(k={self.k!r}): the output has {width} classes, so k must be 1 to {width}.")
         codes = np.tile(-1 - np.arange(self.k, dtype="int32"), (count, 1))
         text = "top class of each sample" if self.k == 1 else f"top {self.k} classes of each sample"
         if width == 1:
@@ -227,13 +236,17 @@ class Contrast(Target):
         if width < 2:
             raise BadTargetError("A contrast needs an output with at least two classes; this one has a single unit.")
         top = np.full((count, 1), -1, "int32")
-        first = top if self.a is None else _class_codes(self.a, count, width)[0]
-        second = np.full((count, 1), _MEAN, "int32") if self.b is None else _class_codes(self.b, count, width)[0]
-        if first.shape != second.shape:
-            first, second = np.broadcast_arrays(first, second)
+        mean = np.full((count, 1), _MEAN, "int32")
+        first, lone = (top, True) if self.a is None else _class_codes(self.a, count, width)
+        second, also_lone = (mean, True) if self.b is None else _class_codes(self.b, count, width)
         name_a = "top class" if self.a is None else _text(first)
         name_b = "mean of the other classes" if self.b is None else _text(second)
-        selection = _of_head(view, head, first, "contrast", f"{name_a} minus {name_b}", squeeze=first.shape[1] == 1)
+        first, second = _same_shape(first, second)
+        if np.any(first == second):
+            same = first[first == second][0]
+            raise BadTargetError(f"A contrast of class {same} with itself is zero: give two different classes.")
+        text = f"{name_a} minus {name_b}"
+        selection = _of_head(view, head, first, "contrast", text, squeeze=lone and also_lone)
         return replace(selection, against=second)
 
 
@@ -311,6 +324,8 @@ def as_target(target: Any) -> Target:
             f"Target {target!r} is not understood. Give a class index, an array of them, 'all', or an object such "
             "as ks.TopClass(k), ks.Contrast(a, b), ks.Neuron(layer, index), ks.Output(index)."
         )
+    if isinstance(target, type) and issubclass(target, Target):
+        raise BadTargetError(f"Give a target object, not its class: {target.__name__}(…).")
     if callable(target):
         return Function(target)
     return Class(target)
@@ -350,13 +365,28 @@ def _class_codes(index: Any, count: int, width: int) -> tuple[np.ndarray, bool]:
         raise BadTargetError(f"Class {bad} is out of range: the output has {width} classes, 0 to {width - 1}.")
     if array.size == 0:
         raise BadTargetError("The list of targets is empty.")
-    codes = np.broadcast_to(array if array.ndim == 2 else array.reshape(-1, 1), (count, array.shape[1] if array.ndim == 2 else 1))
-    return codes.astype("int32"), array.ndim < 2
+    columns = array if array.ndim == 2 else array.reshape(-1, 1)
+    return np.broadcast_to(columns, (count, columns.shape[1])).astype("int32"), array.ndim < 2
+
+
+def _same_shape(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give both sides of a contrast the same number of targets T."""
+    if first.shape[1] != second.shape[1] and 1 not in (first.shape[1], second.shape[1]):
+        raise BadTargetError(
+            f"The two sides of a contrast name {first.shape[1]} and {second.shape[1]} classes per sample: give as many "
+            "on both, or one on one of them."
+        )
+    first, second = np.broadcast_arrays(first, second)
+    return first, second
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _cell(index: Any, shape: tuple[Any, ...], what: str) -> int:
-    place = (index,) if isinstance(index, (int, np.integer)) else tuple(index)
-    if len(place) != len(shape) or None in shape:
+    place = tuple(index) if isinstance(index, (tuple, list, np.ndarray)) else (index,)
+    if len(place) != len(shape) or None in shape or not all(map(_is_whole, place)):
         raise BadTargetError(f"{what} returns shape {shape} for one sample; index {index!r} does not name one cell of it.")
     if any(not 0 <= i < size for i, size in zip(place, shape, strict=True)):
         raise BadTargetError(f"Index {index!r} is out of range: {what} returns shape {shape} for one sample.")

@@ -231,7 +231,7 @@ def cycles(modules: Mapping[str, Module]) -> list[str]:
         }
         for module in modules.values()
     }
-    # Taken away until nothing changes: modules that import none of the rest, and those that none of the rest imports.
+    # Whoever imports none of the rest, or is imported by none of it, lies on no circle.
     while outside := [
         name for name in graph if not graph[name] & graph.keys() or name not in set().union(*graph.values())
     ]:

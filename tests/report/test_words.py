@@ -79,6 +79,8 @@ def test_absorbed_relevance_and_standard_errors_are_said():
     e = dataclasses.replace(e, absorbed=0.25 * e.explained, standard_error=0.5 * e.values)
     facts = said(sample_facts(e, 0, 0, 1.0))
     assert "(25 % of the logit)" in facts["Absorbed relevance"]
+    none = dataclasses.replace(e, absorbed=0.0 * e.explained)
+    assert "Absorbed relevance" not in said(sample_facts(none, 0, 0, 1.0))
     rms = float(np.sqrt(np.mean(e.values**2)))
     assert facts["Standard error"] == (
         f"root mean square over cells {rms / 2:.3g}, beside {rms:.3g} for the map"

@@ -57,7 +57,8 @@ def read_matrices(files: Sequence[Path]) -> tuple[np.ndarray, Matrix]:
         matrix = read_matrix(file)
         if matrix.values.shape != first.values.shape:
             raise BadInputError(
-                f"{file} holds a matrix of {_size(matrix)}, {files[0]} one of {_size(first)}: all samples must "
+                f"{file} holds a matrix of {_size(matrix)}, {files[0]} one of {_size(first)}: all samples "
+                f"must "
                 "have the same shape."
             )
         for kind, names, expected in (
@@ -65,7 +66,9 @@ def read_matrices(files: Sequence[Path]) -> tuple[np.ndarray, Matrix]:
             ("column", matrix.columns, first.columns),
         ):
             if names != expected:
-                raise BadInputError(f"{file} names other {kind}s than {files[0]}: {_difference(names, expected)}.")
+                raise BadInputError(
+                    f"{file} names other {kind}s than {files[0]}: {_difference(names, expected)}."
+                )
         values[i] = matrix.values
     return values, first
 
@@ -73,8 +76,8 @@ def read_matrices(files: Sequence[Path]) -> tuple[np.ndarray, Matrix]:
 def read_matrix(file: Path) -> Matrix:
     """Return the matrix in one file.
 
-    The first row is a header if none of its cells is a number, or if its first cell, the corner, is empty; the
-    first column holds names if none of its cells below the header is a number, or if the corner is empty.
+    The first row is a header if none of its cells is a number, or if its first cell, the corner, is empty;
+    the first column holds names if none of its cells below the header is a number, or if the corner is empty.
 
     Raises:
         BadInputError: names file, line and column of the first cell that is no number.
@@ -84,7 +87,8 @@ def read_matrix(file: Path) -> Matrix:
     for number, cells in lines:
         if len(cells) != width:
             raise BadInputError(
-                f"{file}, line {number}: {len(cells)} cells, but line {first_number} has {width}. Every line of a "
+                f"{file}, line {number}: {len(cells)} cells, but line {first_number} has {width}. Every line "
+                f"of a "
                 "matrix must have the same number of cells."
             )
     corner = first_cells[0]

@@ -51,7 +51,9 @@ def _run(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:  # anything can go wrong in there; it is the user's own code
         del sys.modules[name]
-        raise BadInputError(f"--custom-objects {file} fails{_line(file, error)}: {type(error).__name__}: {error}") from error
+        raise BadInputError(
+            f"--custom-objects {file} fails{_line(file, error)}: {type(error).__name__}: {error}"
+        ) from error
     finally:
         sys.path.remove(str(file.resolve().parent))
     return module

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from kerascope.errors import KerascopeError, MissingBaselineError, OutputExistsError, UnknownNameError
+from kerascope.errors import KerascopeError, MissingBaselineError, OutputExistsError
 
 TRACEBACK = "KERASCOPE_TRACEBACK"
 """Environment variable: set to 1, failures show their traceback as well."""
@@ -23,10 +23,11 @@ TRACEBACK = "KERASCOPE_TRACEBACK"
 _PARSER_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 # The library's messages name Python arguments; these say the same for the command line.
-_HINTS: tuple[tuple[type[KerascopeError], str], ...] = (
-    (MissingBaselineError, "On the command line: --background FILE, or --baseline zeros."),
-    (OutputExistsError, "On the command line: --force replaces it."),
-    (UnknownNameError, ""),
+# Kind of error, a word in its message ("" for any), what to say.
+_HINTS: tuple[tuple[type[KerascopeError], str, str], ...] = (
+    (MissingBaselineError, "low=", "On the command line: --option low=0 --option high=1."),
+    (MissingBaselineError, "", "On the command line: --background FILE, or --baseline zeros."),
+    (OutputExistsError, "", "On the command line: --force replaces it."),
 )
 
 
@@ -51,9 +52,8 @@ def describe(error: BaseException) -> str:
     """Return in one paragraph what went wrong and what to do."""
     if isinstance(error, KerascopeError):
         text = str(error)
-        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
-        already = hint and any(word in text for word in hint.split() if word.startswith("--"))
-        return text if already or not hint else f"{text} {hint}"
+        hint = next((h for kind, word, h in _HINTS if isinstance(error, kind) and word in text), "")
+        return text if not hint or "--" in text else f"{text} {hint}"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return "The memory was not enough. Try a smaller --batch-size, or fewer samples (--samples 0:10)."
     if isinstance(error, OSError):

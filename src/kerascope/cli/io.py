@@ -1,7 +1,8 @@
 """DATA on the command line: from files to arrays, with the names that lie beside them.
 
-`.npy`, `.npz`, Zarr and HDF5 (`file::key` picks an array), `.csv` (one matrix a file; several files or a folder
-are samples). Arrays stay on disk until they are needed where the format allows it. Nothing pickled is ever opened.
+`.npy`, `.npz`, Zarr and HDF5 (`file::key` picks an array), `.csv` (one matrix a file; several files or a
+folder are samples). Arrays stay on disk until they are needed where the format allows it. Nothing pickled is
+ever opened.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Data:
     """What was read, and what the files say about it.
 
     Attributes:
-        values: samples (N, *S), sliceable: an array, a memory map, an HDF5 or Zarr array; for a model with several
-            inputs a dict of these.
+        values: samples (N, *S), sliceable: an array, a memory map, an HDF5 or Zarr array; for a model with
+            several inputs a dict of these.
         source: where it came from, for messages.
         dims: names of one sample's axes, where the file has them.
         coords: names or numbers along those axes, by dim, where the file has them.
@@ -77,7 +78,9 @@ class Data:
         coords = dict(self.coords) if dims is None or tuple(dims) == self.dims else {}
         if self.axis_names:
             names = chosen or ("row", "column")
-            coords.update({names[axis]: values for axis, values in self.axis_names.items() if axis < len(names)})
+            coords.update(
+                {names[axis]: values for axis, values in self.axis_names.items() if axis < len(names)}
+            )
         return chosen, coords
 
 
@@ -86,13 +89,15 @@ def read_data(specs: Sequence[str], *, inputs: Sequence[str] = ()) -> Data:
 
     Args:
         specs: one file or folder, with `::key` where it holds several arrays; or several `.csv` files.
-        inputs: names of the model's inputs; an archive that holds an array for each of several is taken whole.
+        inputs: names of the model's inputs; an archive that holds an array for each of several is taken
+            whole.
 
     Returns:
         The samples and their names.
 
     Raises:
-        BadInputError: when a file is missing, damaged, of an unknown format, or holds several arrays and no key.
+        BadInputError: when a file is missing, damaged, of an unknown format, or holds several arrays and no
+            key.
         UnknownNameError: when the key names no array of the file.
     """
     paths = [_split(spec) for spec in specs]
@@ -113,7 +118,7 @@ def read_array(spec: str, *, inputs: Sequence[str] = ()) -> Any:
 
 
 def read_names(spec: str, what: str) -> np.ndarray:
-    """Read a list of names or numbers: a text file with one a line, a one-column .csv, a .npy, or `a,b,c`.
+    """Read names or numbers: a text file with one a line, a one-column .csv, a .npy, or `a,b,c`.
 
     Args:
         spec: the file, or the names themselves with commas between them.
@@ -136,7 +141,8 @@ def read_names(spec: str, what: str) -> np.ndarray:
         values = _typed(_lines(path, what))
     if values.ndim != 1 or values.dtype.kind not in "biufU":
         raise BadInputError(
-            f"{what}: {path} holds an array of shape {values.shape} and dtype {values.dtype}; expected one name or "
+            f"{what}: {path} holds an array of shape {values.shape} and dtype {values.dtype}; expected one "
+            f"name or "
             "number per entry, shape (n,)."
         )
     return values
@@ -147,7 +153,9 @@ def _lines(path: Path, what: str) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{what}: {path} is not readable as text, one name per line ({error}).") from error
+        raise BadInputError(
+            f"{what}: {path} is not readable as text, one name per line ({error})."
+        ) from error
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
@@ -194,7 +202,8 @@ def _reader(path: Path) -> _Reader:
         return _read_hdf5
     if suffix in (".pkl", ".pickle", ".pt", ".pth"):
         raise BadInputError(
-            f"{path}: kerascope never opens pickled files, which can run code. Save the array with numpy.save."
+            f"{path}: kerascope never opens pickled files, which can run code. Save the array with "
+            f"numpy.save."
         )
     raise BadInputError(f"{path} is of no format that kerascope reads. {FORMATS}")
 
@@ -235,7 +244,8 @@ def _read_npz(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
 def _not_numpy(path: Path, error: Exception) -> BadInputError:
     if "pickle" in str(error):
         return BadInputError(
-            f"{path} holds pickled Python objects, which can run code and are never opened. Save a numeric array: "
+            f"{path} holds pickled Python objects, which can run code and are never opened. Save a numeric "
+            f"array: "
             "numpy.save(file, array.astype('float32'))."
         )
     return BadInputError(f"{path} is not a NumPy file, or it is damaged ({' '.join(str(error).split())}).")
@@ -326,7 +336,8 @@ def _refuse_pickle(path: Path, array: Any) -> None:
     )
     if any("pickle" in repr(codec).lower() for codec in codecs):
         raise BadInputError(
-            f"{path}: the array {array.name} is pickled, which can run code; it is never opened. Store plain numbers."
+            f"{path}: the array {array.name} is pickled, which can run code; it is never opened. Store plain "
+            f"numbers."
         )
 
 
@@ -362,7 +373,8 @@ def _read_csv(paths: Sequence[Path]) -> Data:
     other = [path for path in paths if path.is_dir() or path.suffix.lower() not in csv_data.SUFFIXES]
     if other:
         raise BadInputError(
-            f"Several DATA must all be .csv files, one matrix each; {other[0]} is not. Other formats hold all "
+            f"Several DATA must all be .csv files, one matrix each; {other[0]} is not. Other formats hold "
+            f"all "
             "samples in one file."
         )
     files = sorted(paths, key=csv_data.natural_order)

@@ -1,4 +1,4 @@
-"""Where results go, checked before the work starts: nothing is computed for a place that cannot be written."""
+"""Where results go, checked first: nothing is computed for a place that cannot be written."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plan(
 
 
 def check_store(path: Path, *, force: bool, parent: Path | None = None) -> None:
-    """Check that a Zarr store can be written; `parent`: the folder to look at where the store's own is made later."""
+    """Check that a Zarr store can be written, into `parent` where the store's own folder is made later."""
     if os.path.lexists(path):
         if not force:
             raise OutputExistsError(f"{path} exists already. Choose another name, or --force to replace it.")
@@ -94,3 +94,21 @@ def _check_writable(folder: Path) -> None:
 
 def _same(a: Path, b: Path) -> bool:
     return os.path.realpath(a) == os.path.realpath(b)
+
+
+def check_folder(path: Path, *, force: bool, made_of: Sequence[str]) -> None:
+    """Check that a folder of results can be made.
+
+    Args:
+        path: the folder.
+        force: replace it, if it is one: it holds nothing but `made_of`.
+        made_of: the names that such a folder holds.
+    """
+    if os.path.lexists(path):
+        if not force:
+            raise OutputExistsError(f"{path} exists already. Choose another name, or --force to replace it.")
+        if not path.is_dir() or {entry.name for entry in path.iterdir()} - set(made_of):
+            raise BadInputError(
+                f"{path} is not a folder of such results alone, so it is not replaced, even with --force."
+            )
+    _check_writable(path.parent)

@@ -1,10 +1,10 @@
-"""From the words of the command line to Python values; what cannot be understood is wrong usage (exit status 2)."""
+"""From the words of the command line to Python values; what makes no sense is wrong usage (exit status 2)."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ def samples(text: str | None) -> slice | None:
             raise ValueError(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no range of samples. Write start:stop, as 0:10, or one number.", param_hint="--samples"
+            f"{text!r} is no range of samples. Write start:stop, as 0:10, or one number.",
+            param_hint="--samples",
         ) from None
     return slice(*parts)
 
@@ -102,32 +103,35 @@ def _class(text: str, names: Sequence[str] | None) -> int:
         return int(text)
     if names is None:
         raise BadTargetError(
-            f"--target {text!r} is no class number, and no class names are known: give the number, or the names "
-            "with --class-names FILE. Also: all, top, top:3, or one class per sample with commas or in a file."
+            f"--target {text!r} is no class number, and no class names are known: give the number, or the "
+            f"names "
+            "with --class-names FILE. Also: all, top, top:3, or one class per sample with commas or in a "
+            "file."
         )
     raise BadTargetError(f"--target: {unknown_name('class', text, names)}")
 
 
-def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None) -> np.ndarray | None:
-    """Return the true class of each sample by name, (N,), for the samples chosen.
+def labels(
+    spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None
+) -> list[str] | None:
+    """Return the true class of each sample by name, for the samples chosen.
 
     Args:
         spec: a file with one label per sample, numbers or names.
         names: the class names, to show numbers as names.
-        count: how many samples are explained.
-        chosen: which of the samples they are.
+        count: how many samples the data hold.
+        chosen: which of them are explained; None: all.
     """
     if spec is None:
         return None
     values = read_names(spec, "--labels")
-    if chosen is not None and len(values) != count:
-        values = values[chosen]
     if len(values) != count:
-        raise BadInputError(f"--labels holds {len(values)} labels for {count} samples.")
-    if values.dtype.kind not in "iu":
-        return values.astype(str)
+        raise BadInputError(f"--labels holds {len(values)} labels for {count} samples in the data.")
     known = dict(enumerate(names or ()))
-    return np.array([known.get(int(value), f"class {value}") for value in values])
+    numbered = values.dtype.kind in "iu"
+    return [
+        known.get(v, f"class {v}") if numbered else str(v) for v in values[chosen or slice(None)].tolist()
+    ]
 
 
 def baseline(text: str | None, inputs: Sequence[str]) -> Any:
@@ -175,8 +179,8 @@ def options_by_method(
 ) -> list[dict[str, Any]]:
     """Return the options of each method.
 
-    One method gets every option, and says itself which it does not know. Of several, each gets those that it has;
-    an option that none has is an error.
+    One method gets every option, and says itself which it does not know. Of several, each gets those that it
+    has; an option that none has is an error.
 
     Raises:
         UnknownNameError: for an option that no method has, or that names a method not asked for.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from keras import ops
@@ -74,9 +74,21 @@ class Rule(ABC):
         """Return the rule with its bias convention replaced, where it has one."""
         return replace(self, bias=bias) if hasattr(self, "bias") else self  # type: ignore[call-arg]
 
+    @property
+    def bounds(self) -> tuple[Any, Any] | None:
+        """Lower and upper bound of the network's input, where the rule has been given them."""
+        low, high = getattr(self, "low", None), getattr(self, "high", None)
+        return None if low is None or high is None else (low, high)
+
     def __str__(self) -> str:
-        """Return the rule as it is written."""
-        return repr(self)
+        """Return the rule as it is written, arrays by their shape."""
+        pairs = ((item.name, getattr(self, item.name)) for item in fields(self))
+        return f"{type(self).__name__}({', '.join(f'{name}={_short(value)}' for name, value in pairs)})"
+
+
+def _short(value: Any) -> str:
+    shape = tuple(getattr(value, "shape", ()))
+    return f"<array {shape}>" if shape else repr(value)
 
 
 def _same(x: Tensor) -> Tensor:
@@ -231,9 +243,10 @@ class ZBox(Rule):
     """z^B: q = x W - low W+ - high W-, for first layers with inputs in [low, high]. Montavon et al. 2017.
 
     The bounds are those of the network's input; what lies between it and the layer is applied to them.
+    Never uses a bias.
 
     Args:
-        low: lower bound: a number, or an array that broadcasts against one sample.
+        low: lower bound: a number, or an array that broadcasts against one sample; None: that of `LRP`.
         high: upper bound, likewise.
     """
 
@@ -248,16 +261,9 @@ class ZBox(Rule):
                 "low= and high= must be given."
             )
         low, high = site.low, site.high
-        kernel = site.op.kernel
-        return (
-            Branch(
-                (
-                    Term(_same, kernel),
-                    Term(lambda x: ops.broadcast_to(low, ops.shape(x)), -_plus(kernel)),
-                    Term(lambda x: ops.broadcast_to(high, ops.shape(x)), -_minus(kernel)),
-                )
-            ),
-        )
+        plus, minus = _plus(site.op.kernel), _minus(site.op.kernel)
+        # x W - low W+ - high W- without its cancellation: at a corner of the box the sum is zero to the bit.
+        return (Branch((Term(lambda x: x - low, plus), Term(lambda x: x - high, minus))),)
 
 
 @dataclass(frozen=True)

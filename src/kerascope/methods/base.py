@@ -46,9 +46,10 @@ class Attribution:
     """What a method returns for one batch.
 
     ``values``: per input (B, T, *S). ``expected`` (B, T): what the values of a sample must sum to, before
-    what was ``absorbed`` (B, T) is taken off; None where nothing is promised. ``logits``: the explained
-    tensors, where the method computed them on the way. ``largest`` (B, T): the largest sum of absolute
-    relevance over any operation.
+    what was ``absorbed`` (B, T) is taken off; None where nothing is promised. ``explained`` (B, T) and
+    ``logits``: the explained numbers and tensors, where the method computed them on the way. ``largest``
+    (B, T): the largest sum of absolute relevance over any operation. ``warnings`` that differ only in the
+    count they begin with are added up over batches.
     """
 
     values: Arrays
@@ -87,6 +88,14 @@ class Method(ABC):
     stochastic: ClassVar[bool] = False
     """Whether the seed changes the map."""
 
+    @property
+    def exact_on_linear(self) -> bool:
+        """Whether the map of a linear model f(x) = w x + b is promised to be w * (x - mean baseline).
+
+        Methods without a baseline promise w * x.
+        """
+        return False
+
     @abstractmethod
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """Compute the map for one batch of at most ``session.batch_size`` samples."""
@@ -108,8 +117,9 @@ class Method(ABC):
 
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """Return which rule every operation gets: ``node``, ``layer``, ``kind``, ``rule``."""
+        rule = {"perturbation": "evaluated only", "control": "not used"}.get(self.family, "derivative")
         return [
-            {"node": node.name, "layer": node.op.label, "kind": node.op.kind, "rule": "derivative"}
+            {"node": node.name, "layer": node.op.label, "kind": node.op.kind, "rule": rule}
             for node in session.view.logits
         ]
 

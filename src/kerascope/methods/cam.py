@@ -49,7 +49,8 @@ class _CAM(Method):
         Raises:
             IncompatibleMethodError: if no layer has spatial axes.
         """
-        return session.remember(("cam", self.layer), lambda: _place(session, self.layer))
+        key = ("cam", self.layer, session.view.logits.outputs)
+        return session.remember(key, lambda: _place(session, self.layer))
 
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """See `Method.rule_table`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from keras import ops
 
 from kerascope import backend
+from kerascope.errors import IncompatibleMethodError
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
+from kerascope.model.trace import exact
 from kerascope.model.view import ModelView
 from kerascope.target import Selection
 
@@ -44,6 +47,17 @@ class Session:
             self._memory[key] = make()
         return self._memory[key]
 
+    def ending_in(self, graph: Graph) -> Session:
+        """Return the session of the same model cut off at a graph's outputs; what was compiled is shared.
+
+        A method checks and describes ``view.logits``, so it is asked about the part that is explained.
+        """
+        if graph.outputs == self.view.logits.outputs:
+            return self
+        view = copy.copy(self.view)
+        view.logits = graph
+        return replace(self, view=view)
+
     def run(
         self, key: Any, build: Callable[[], Callable[..., Any]], inputs: Sequence[np.ndarray], selection: Selection
     ) -> Any:
@@ -59,9 +73,9 @@ class Session:
             self._functions[name] = backend.compile(fn) if self.compile else fn
         rows = len(inputs[0])
         size = self._padded_size(name, rows)
-        padded = [_pad_rows(array, size) for array in inputs]
+        padded = [_writable(_pad_rows(array, size)) for array in inputs]
         codes, against = selection.rows(_padding_index(rows, size)).tensors
-        with backend.inference():
+        with backend.inference(), exact(self.view.dtype):
             results = self._functions[name](self.view.to_tensors(padded), codes, against)
         return keras.tree.map_structure(
             lambda tensor: None if tensor is None else backend.to_numpy(tensor)[:rows], results
@@ -90,7 +104,7 @@ class Session:
             return lambda xs, codes, against: list(graph(*xs))
 
         parts = [
-            self.run(("logits",), build, [array[block] for array in inputs], blank(selection, block))
+            self.run(("logits",), build, [array[block] for array in inputs], _whatever(graph, block))
             for block in self.blocks(len(inputs[0]))
         ]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -102,7 +116,16 @@ class Session:
 
         Returns:
             Per input an array (B, T, *S), the explained numbers (B, T), and the explained tensors.
+
+        Raises:
+            IncompatibleMethodError: if an input takes whole numbers.
         """
+        for spec in self.view.signature.specs:
+            if not keras.backend.is_float_dtype(spec.dtype):
+                raise IncompatibleMethodError(
+                    f"Input {spec.name!r} takes whole numbers ({spec.dtype}), which the output has no derivative by. "
+                    "Explain the part of the model after its embedding, or use occlusion."
+                )
 
         def build() -> Callable[..., Any]:
             return lambda xs, codes, against: native_gradients(selection.graph, selection, xs, codes, against)
@@ -115,7 +138,6 @@ def native_gradients(
     graph: Graph, selection: Selection, inputs: Sequence[Tensor], codes: Tensor, against: Tensor
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     """Differentiate the whole function by the backend's own rules, one pull per target."""
-
     logits, pull = backend.vjp(lambda *xs: graph(*xs), *inputs)
     seeds, explained = selection.seed(logits, codes, against)
     pulled = [pull(tuple(seed)) for seed in seeds]
@@ -123,11 +145,15 @@ def native_gradients(
     return grads, explained, list(logits)
 
 
-def blank(selection: Selection, block: slice) -> Selection:
-    """Return a selection with as many rows as the block, for functions that ignore the codes."""
-    rows = block.stop - block.start
-    codes = np.zeros((rows, selection.count), "int32")
-    return replace(selection, codes=codes, against=None if selection.against is None else codes, fn=selection.fn)
+def _whatever(graph: Graph, block: slice) -> Selection:
+    """Return a selection with as many rows as the block, for functions that ignore it."""
+    return Selection(graph, np.zeros((block.stop - block.start, 1), "int32"), "logits", "")
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """Return the array, copied where PyTorch would warn that it cannot be written to (or refuse its strides)."""
+    plain = array.flags.writeable and array.flags.c_contiguous
+    return array if plain else np.array(array, order="C")
 
 
 def _pad_rows(array: np.ndarray, size: int) -> np.ndarray:

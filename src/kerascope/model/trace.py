@@ -99,6 +99,26 @@ def _patched(recording: Recording, is_leaf: Callable[[Any], bool]) -> Iterator[N
                 names.update(kept_names)
 
 
+@contextlib.contextmanager
+def exact(dtype: str) -> Iterator[None]:
+    """Keep Keras from rounding float64 results to float32, which it does on JAX and PyTorch.
+
+    Args:
+        dtype: the precision of what is computed inside; nothing is done unless it is ``"float64"``.
+    """
+    table = getattr(_keras_module("keras.src.backend.common.dtypes"), "BIT64_TO_BIT32_DTYPE", {})
+    if dtype != "float64" or table.get("float64", "float64") == "float64":
+        yield
+        return
+    with _LOCK:
+        before = table["float64"]
+        table["float64"] = "float64"
+        try:
+            yield
+        finally:
+            table["float64"] = before
+
+
 def _recorder(
     recording: Recording, is_leaf: Callable[[Any], bool], original: Callable[..., Any]
 ) -> Callable[..., Any]:

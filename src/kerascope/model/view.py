@@ -18,6 +18,7 @@ from kerascope.model.canonize import Check, canonize, relative_deviation, take_o
 from kerascope.model.convert import precision, to_graph
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Affine, Tensor
+from kerascope.model.trace import exact
 
 _HALF = frozenset({"float16", "bfloat16"})
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -66,10 +67,11 @@ class ModelView:
         self._sample = tuple(_rows(array, 2) for array in sample)
         self._tensors = self.to_tensors(self._sample)
         struct = [(_concrete(spec, array), spec.dtype, spec.name) for spec, array in self._specs()]
-        graph = to_graph(model, struct, signature.pack)
-        self.traced, self._values = _measure_shapes(graph, self._tensors)
-        self._verify()
-        self.graph, self.heads = self._canonical()
+        with exact(self.dtype):
+            graph = to_graph(model, struct, signature.pack)
+            self.traced, self._values = _measure_shapes(graph, self._tensors)
+            self._verify()
+            self.graph, self.heads = self._canonical()
         self.fingerprint = fingerprint(model)
 
     def _specs(self) -> list[tuple[InputSpec, np.ndarray]]:
@@ -132,9 +134,10 @@ class ModelView:
         """Canonize a graph, so that its outputs and the tensors to keep can still be computed."""
         wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         graph = graph.restrict(wanted)
-        with backend.inference():
-            outputs = tuple(backend.to_numpy(tensor) for tensor in graph(*self._tensors))
-        return canonize(graph, Check(self._tensors, outputs, _TOLERANCE[self.dtype]))
+        with exact(self.dtype):
+            with backend.inference():
+                outputs = tuple(backend.to_numpy(tensor) for tensor in graph(*self._tensors))
+            return canonize(graph, Check(self._tensors, outputs, _TOLERANCE[self.dtype]))
 
     @functools.cached_property
     def logits(self) -> Graph:

@@ -80,7 +80,7 @@ def _rgba(photo: Any) -> Any:
 
 def _matrix_layout(panel: Panel, limits: tuple[float, float]) -> Model:
     """Input and map side by side, sums over lines along the map, and below the input one of its lines."""
-    left = 50 + 6 * max((min(len(n), _LABEL) for n in panel.down.names), default=1)
+    left = 50 + 7 * max((min(len(n), _LABEL) for n in panel.down.names), default=1)
     width, height = _frame(panel, (_WIDTH - left - _INNER - _SIDE - 3 * _RIGHT - _THIN) // 2)
     x = Range1d(start=panel.across.edge(0), end=panel.across.edge(panel.across.size), name="x")
     y = Range1d(start=panel.down.edge(panel.down.size), end=panel.down.edge(0), name="y")

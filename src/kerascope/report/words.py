@@ -61,7 +61,7 @@ def sample_facts(e: Explanation, sample: int, target: int, total: float) -> tupl
     facts.append(Fact("Sum of the map", number(total, signed=True)))
     facts.append(_gap_fact(e, sample, target, total))
     absorbed = at(e.absorbed, sample, target)
-    if math.isfinite(absorbed):
+    if math.isfinite(absorbed) and absorbed != 0:
         start = at(e.explained, sample, target)
         share = f" ({percent(absorbed / start)} of the {word})" if start else ""
         facts.append(

@@ -1,0 +1,257 @@
+"""`kerascope explain`: from a model file and data to ranked tables, a store and a report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kerascope.cli import options as opt
+
+if TYPE_CHECKING:
+    from kerascope.cli.io import Data
+    from kerascope.cli.outputs import Outputs
+    from kerascope.explanation import Explanation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asked for, word by word."""
+
+    model: Path
+    data: Sequence[str]
+    method: Sequence[str]
+    target: str | None
+    background: str | None
+    baseline: str | None
+    labels: str | None
+    class_names: str | None
+    dims: str | None
+    coord: Sequence[str]
+    option: Sequence[str]
+    samples: str | None
+    out: Path | None
+    report: Path | None
+    batch_size: int
+    seed: int
+    json: bool
+    force: bool
+    unsafe: bool
+    custom_objects: Sequence[Path]
+    quiet: bool
+
+    @property
+    def inputs(self) -> list[str | Path]:
+        """Every file that is read."""
+        named = (self.background, self.baseline, self.labels, self.class_names)
+        return [self.model, *self.data, *(name for name in named if name)]
+
+
+def explain(
+    model: opt.Model,
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Samples: .npy, .npz, Zarr or HDF5 (file::key picks an array); .csv, one matrix a file, "
+            "several files or a folder.",
+            show_default=False,
+        ),
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", "-m", help="A name from 'kerascope methods'; repeat it for several."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What to explain: a class (number or name), one per sample (a,b,… or FILE), all, top:3."
+        ),
+    ] = None,
+    background: Annotated[
+        str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")
+    ] = None,
+    class_names: Annotated[str | None, typer.Option(help="FILE with one name per class, or a,b,c.")] = None,
+    dims: Annotated[str | None, typer.Option(help="Names of one sample's axes, as time,sensor.")] = None,
+    coord: Annotated[
+        list[str] | None, typer.Option(help="DIM=FILE: names or numbers along an axis; repeatable.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="[METHOD:]name=value, as steps=128; repeatable.")
+    ] = None,
+    samples: Annotated[str | None, typer.Option(help="Which samples, as 0:10.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Zarr store to write; with several methods a folder of stores."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", "-r", help="HTML report to write.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per pass.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    json: opt.Json = False,
+    force: opt.Force = False,
+    unsafe: opt.Unsafe = False,
+    custom_objects: opt.CustomObjects = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Explain what a model says about samples: which rows, columns and stretches made it say so.
+
+    Prints the ranked rows, columns and stretches of each sample; --out saves the maps, --report writes a page
+    to look at.
+
+    Example: `kerascope explain model.keras data.npz::x_test --report report.html`
+
+    Example: `kerascope explain model.keras data.npz::x_test -m integrated_gradients
+    --background data.npz::x_train --dims time,sensor --class-names classes.txt --out maps.zarr`
+    """
+    given = dict(locals())
+    for name in ("method", "coord", "option", "custom_objects"):
+        given[name] = given[name] or []
+    run(Request(**given))
+
+
+def run(request: Request) -> None:
+    """Do what the command line asked for."""
+    from kerascope.cli import parse
+    from kerascope.cli.terminal import only_json, start_backend
+
+    parse.samples(request.samples)  # wrong usage is said before anything heavy is imported
+    parse.dims(request.dims)
+    outputs = _plan(request)
+    with only_json(request.json):
+        start_backend(quiet=request.quiet)
+        work = _Work(request)
+        explanations = work.explanations()
+        _write(explanations, outputs, force=request.force)
+    if request.json:
+        _print_json(request, work, explanations, outputs)
+    else:
+        _print(request, work, explanations, outputs)
+
+
+def _plan(request: Request) -> Outputs:
+    """Check the places of the results, and the methods' names only where they name stores."""
+    from kerascope.cli import outputs
+
+    return outputs.plan(
+        request.out, request.report, request.method, force=request.force, inputs=request.inputs
+    )
+
+
+class _Work:
+    """The model, the data and their names, read and checked; then the explanations."""
+
+    def __init__(self, request: Request) -> None:
+        from kerascope.cli import io, parse
+        from kerascope.cli.custom import load_custom_objects
+        from kerascope.model.load import load_model
+
+        self.request = request
+        self.methods = parse.methods(request.method)
+        self.model = load_model(
+            request.model, unsafe=request.unsafe, custom_objects=load_custom_objects(request.custom_objects)
+        )
+        inputs = [tensor.name for tensor in getattr(self.model, "inputs", None) or ()]
+        every = io.read_data(request.data, inputs=inputs)
+        chosen = parse.samples(request.samples)
+        self.data: Data = every.chosen(chosen)
+        self.class_names = parse.class_names(request.class_names)
+        self.labels = parse.labels(request.labels, self.class_names, len(every), chosen)
+        self.target = parse.target(request.target, self.class_names)
+        self.dims, self.coords = self.data.named(parse.dims(request.dims))
+        self.coords.update(parse.coords(request.coord))
+        if self.data.samples is not None:
+            self.coords["sample"] = self.data.samples
+        self.background = (
+            None if request.background is None else io.read_array(request.background, inputs=inputs)
+        )
+        given = parse.options(request.option)
+        if request.baseline is not None:
+            given.append((None, "baseline", parse.baseline(request.baseline, inputs)))
+        self.options = parse.options_by_method(self.methods, given)
+
+    def explanations(self) -> list[Explanation]:
+        """Return one explanation per method."""
+        return [self._explain(name, opts) for name, opts in zip(self.methods, self.options, strict=True)]
+
+    def _explain(self, method: str | None, options: dict[str, Any]) -> Explanation:
+        from kerascope.cli.terminal import progress_bar
+        from kerascope.errors import KerascopeWarning
+        from kerascope.explain import Explainer
+
+        explainer = Explainer(
+            self.model, method, background=self.background, batch_size=self.request.batch_size, **options
+        )
+        with (
+            progress_bar(method or "recommended method", quiet=self.request.quiet) as progress,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter(
+                "ignore", KerascopeWarning
+            )  # they stand in the result, and are printed with it
+            return explainer(
+                self.data.values,
+                target=self.target,
+                seed=self.request.seed,
+                dims=self.dims,
+                coords=self.coords,
+                class_names=self.class_names,
+                progress=progress,
+            )
+
+
+def _write(explanations: Sequence[Explanation], outputs: Outputs, *, force: bool) -> None:
+    """Save the stores and the report; all has been computed by now."""
+    if outputs.folder is not None:
+        outputs.folder.mkdir(exist_ok=True)
+    for explanation, path in zip(explanations, outputs.stores, strict=False):
+        explanation.save(path, overwrite=force)
+    if outputs.report is not None:
+        from kerascope.report import report
+
+        report(list(explanations), outputs.report, overwrite=force)
+
+
+def _print(request: Request, work: _Work, explanations: Sequence[Explanation], outputs: Outputs) -> None:
+    """Print tables for people, and where the files are."""
+    from kerascope.cli import show, terminal
+
+    console = terminal.stdout()
+    for explanation in explanations:
+        show.print_explanation(console, explanation, labels=work.labels)
+    if outputs.stores or outputs.report:
+        console.print()
+    for path in outputs.stores:
+        console.print(f"Saved {path}", soft_wrap=True)
+    if outputs.report:
+        console.print(f"Report {outputs.report}", soft_wrap=True)
+
+
+def _print_json(request: Request, work: _Work, explanations: Sequence[Explanation], outputs: Outputs) -> None:
+    """Print everything as JSON."""
+    from kerascope.cli import show, terminal
+
+    attrs = explanations[0].attrs
+    stores = [*map(str, outputs.stores), *[None] * len(explanations)]
+    found = [
+        {**show.as_data(explanation, labels=work.labels), "store": store}
+        for explanation, store in zip(explanations, stores, strict=False)
+    ]
+    terminal.print_json(
+        {
+            **{name: attrs.get(name) for name in ("kerascope", "keras", "backend", "seed")},
+            "model": str(request.model),
+            "data": work.data.source,
+            "class_names": work.class_names,
+            "explanations": found,
+            "report": str(outputs.report) if outputs.report else None,
+        }
+    )
