@@ -28,6 +28,7 @@ _EXPORTS = {
     "kerascope.methods.perturbation": ("Occlusion",),
     "kerascope.model.load": ("load_model",),
     "kerascope.errors": (
+        "BackendError",
         "BadInputError",
         "BadTargetError",
         "IncompatibleMethodError",

@@ -2,68 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kerascope.errors import BadInputError, unknown_name
-from kerascope.methods.base import missing_baseline
-from kerascope.methods.session import Arrays, Session
+from kerascope.errors import BadInputError, MissingBaselineError, unknown_name
+from kerascope.model.view import ModelView
+
+Arrays = tuple[np.ndarray, ...]
 
 _WORDS = ("zeros", "mean", "median")
 
 
-def resolve(value: Any, session: Session, shapes: Sequence[tuple[int, ...]], method: str) -> tuple[Arrays, str]:
+@dataclass(frozen=True)
+class Asked:
+    """Who needs an absent input: the method, and the option that gives one (None: the background alone)."""
+
+    method: str
+    option: str | None = "baseline"
+
+    def missing(self) -> MissingBaselineError:
+        """Return the error for a method that was given none."""
+        other = f" or {self.option}='zeros'" if self.option else ""
+        return MissingBaselineError(
+            f"{self.method} compares with an absent input, and none was given: give background=… (some "
+            f"training samples){other}."
+        )
+
+
+def resolve(
+    value: Any, view: ModelView, background: Arrays | None, shapes: Sequence[tuple[int, ...]], asked: Asked
+) -> tuple[Arrays, str]:
     """Turn what the user gave as ``baseline`` into arrays.
 
     Args:
         value: None (the background's mean), ``"zeros"``, ``"mean"``, ``"median"``, a number, one array shaped
             like a sample or several (M, *S); for models with several inputs a list or dict of these.
-        session: holds the background samples.
+        view: the model.
+        background: samples that stand for "nothing special", one array (M, *S) per input, or None.
         shapes: the inputs' shapes without the batch axis.
-        method: who asks, for the error.
+        asked: who asks, for the error.
 
     Returns:
         One array (M, *S) per input, and in words what it is.
 
     Raises:
         MissingBaselineError: if nothing was given and there is no background.
+        BadInputError: if it does not fit the model's input.
     """
     if value is None:
         value = "mean"
-        if session.background is None:
-            raise missing_baseline(method)
-    dtype = session.view.dtype
     if isinstance(value, str):
-        return _named(value, session, shapes, method)
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        return tuple(np.full((1, *shape), value, dtype) for shape in shapes), f"{value:g} in every cell"
-    per_input = session.view.signature.flatten(value) if len(shapes) > 1 else [value]
-    arrays = tuple(_as_baseline(v, shape, dtype) for v, shape in zip(per_input, shapes, strict=True))
+        return _named(value, view, background, shapes, asked)
+    if np.ndim(value) == 0 and not isinstance(value, Mapping):
+        number = float(_finite(value, asked))
+        return tuple(
+            np.full((1, *shape), number, view.dtype) for shape in shapes
+        ), f"{number:g} in every cell"
+    per_input = view.signature.flatten(value) if len(shapes) > 1 else [value]
+    arrays = tuple(
+        _as_baseline(v, shape, view.dtype, asked) for v, shape in zip(per_input, shapes, strict=True)
+    )
     if len({len(array) for array in arrays}) > 1:
         raise BadInputError(f"Every input needs as many baselines; got {[len(array) for array in arrays]}.")
     count = len(arrays[0])
-    return arrays, "a given baseline" if count == 1 else f"{count} given baselines"
+    return arrays, f"a given {asked.option}" if count == 1 else f"{count} given {asked.option}s"
 
 
-def _named(value: str, session: Session, shapes: Sequence[tuple[int, ...]], method: str) -> tuple[Arrays, str]:
-    dtype = session.view.dtype
+def _named(
+    value: str, view: ModelView, background: Arrays | None, shapes: Sequence[tuple[int, ...]], asked: Asked
+) -> tuple[Arrays, str]:
     if value not in _WORDS:
-        raise unknown_name("baseline", value, _WORDS)
+        raise unknown_name(str(asked.option), value, _WORDS)
     if value == "zeros":
-        return tuple(np.zeros((1, *shape), dtype) for shape in shapes), "zeros"
-    if session.background is None:
-        raise missing_baseline(method)
+        return tuple(np.zeros((1, *shape), view.dtype) for shape in shapes), "zeros"
+    if background is None:
+        raise asked.missing()
     reduce = np.mean if value == "mean" else np.median
-    arrays = tuple(reduce(array.astype("float64"), axis=0, keepdims=True).astype(dtype) for array in session.background)
-    return arrays, f"{value} of {len(session.background[0])} background samples"
+    arrays = (reduce(array.astype("float64"), axis=0, keepdims=True) for array in background)
+    return tuple(a.astype(view.dtype) for a in arrays), f"{value} of {len(background[0])} background samples"
 
 
-def _as_baseline(value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _finite(value: Any, asked: Asked) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
-        raise BadInputError("baseline= must hold finite numbers.")
+        raise BadInputError(
+            f"{asked.option}= must hold finite numbers, or be one of {', '.join(map(repr, _WORDS))}; got "
+            f"{value!r:.80}."
+        )
+    return array[()]
+
+
+def _as_baseline(value: Any, shape: tuple[int, ...], dtype: str, asked: Asked) -> np.ndarray:
+    array = np.asarray(_finite(value, asked))
     if array.shape == shape:
         return array[None].astype(dtype)
     if len(array.shape) and len(array) and array.shape[1:] == shape:
@@ -74,4 +107,7 @@ def _as_baseline(value: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         return array.reshape(1, *shape).astype(dtype)
     if len(array.shape) and len(array) and array.shape[1:] in without_channel:
         return array.reshape(-1, *shape).astype(dtype)
-    raise BadInputError(f"baseline= has shape {array.shape}; expected one sample {shape} or several (M, {str(shape)[1:]}.")
+    several = "(M, " + ", ".join(map(str, shape)) + ")"
+    raise BadInputError(
+        f"{asked.option}= has shape {array.shape}; expected one sample {shape}, or several {several}."
+    )

@@ -1,7 +1,7 @@
 """Data with a known answer, and one real data set: `kerascope.datasets`.
 
-Every function returns a `Dataset`: matrices, one label each and, where it is known, the cells that carry the label.
-Everything drawn is drawn in NumPy from the seed given, so it is the same on every backend and machine.
+Every function that gives data returns a `Dataset`: matrices, one label each and, where it is known, the cells
+that carry the label. What is drawn is drawn in NumPy from the seed given, whatever the backend.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_NOISE_SD = 0.15  # of the background, in units of the 0..1 range: three deviations stay inside
-_DEMO_FILES = ("planted.keras", "basic_motions.keras", "basic_motions.npz", "models.json", "README.md")
+_NOISE_SD = 0.12  # of the background, in units of the 0..1 range: four deviations stay inside
+_SECONDS_PER_STEP = 0.1  # of BasicMotions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,15 +80,15 @@ def planted(
     shape: tuple[int, int] = (20, 64),
     classes: int = 4,
     length: int = 12,
-    strength: float = 0.25,
-    smoothing: int = 3,
+    strength: float = 0.4,
+    smoothing: int = 5,
 ) -> Planted:
     """Draw matrices of smoothed noise in 0..1 whose class is marked by a motif in a row of the class's own.
 
-    ``x = clip(0.5 + 0.15 noise + strength motif, 0, 1)``, the motif being two periods of a cosine under a Hann
-    window, at a column drawn uniformly. All classes share this one motif: only the row tells them apart. The last
-    class has none. Sample i is of class ``i % (classes + 1)``, so every prefix is balanced, and the first samples
-    do not depend on `n`.
+    ``x = clip(0.5 + 0.12 noise + strength motif, 0, 1)``; the motif is ``sin(3 pi t) ** 2`` for t in 0..1,
+    three humps, at a column drawn uniformly. All classes share this one motif: only the row tells them apart.
+    The last class has none. Sample i is of class ``i % (classes + 1)``, so every stretch of samples is
+    balanced, and the first samples do not depend on `n`.
 
     Args:
         n: number of samples, at least 1.
@@ -96,14 +96,14 @@ def planted(
         shape: rows and columns of one matrix.
         classes: number of classes with a motif; one class without any comes on top.
         length: columns that a motif covers.
-        strength: height of the motif, in units of the matrix (the noise has a standard deviation of 0.15).
+        strength: height of the humps, in units of the matrix (the noise has a standard deviation of 0.12).
         smoothing: columns of the Hann window that smooths the noise along each row; 1 leaves it white.
 
     Returns:
         A `Planted` with x (N, H, W) float32, y (N,), truth (N, H, W) bool, row, start and stop (N,).
 
     Raises:
-        BadInputError: when a size is too small, the motif longer than a row, or the classes more than the rows.
+        BadInputError: when a size is too small, the motif longer than a row, or classes outnumber rows.
 
     Example:
         >>> from kerascope import datasets
@@ -113,27 +113,27 @@ def planted(
     """
     rows, columns = shape
     _check_sizes(n, seed, rows, columns, classes, length, smoothing)
-    noise_seed, place_seed = np.random.SeedSequence(seed).spawn(2)  # apart, so that the noise of sample i is fixed
-    y = np.arange(n) % (classes + 1)
-    marked = np.flatnonzero(y < classes)
-    row_of_class = (2 * np.arange(classes) + 1) * rows // (2 * classes)  # spread evenly: 2, 7, 12, 17 of 20
+    noise_seed, place_seed = np.random.SeedSequence(seed).spawn(2)  # apart: neither depends on n
+    y = np.arange(n, dtype=np.int64) % (classes + 1)
+    row_of_class = (
+        (2 * np.arange(classes, dtype=np.int64) + 1) * rows // (2 * classes)
+    )  # spread evenly: 2, 7, 12, 17 of 20
 
-    row, start, stop = (np.full(n, -1, dtype=np.int64) for _ in range(3))
-    row[marked] = row_of_class[y[marked]]
-    start[marked] = (np.random.default_rng(place_seed).random(n) * (columns - length + 1)).astype(np.int64)[marked]
-    stop[marked] = start[marked] + length
+    places = np.random.default_rng(place_seed).random(n) * (columns - length + 1)
+    row = np.append(row_of_class, -1)[y]
+    start = np.where(y < classes, places.astype(np.int64), -1)
+    stop = np.where(y < classes, start + length, -1)
 
     x = 0.5 + _NOISE_SD * _smoothed_noise((n, rows, columns), smoothing, np.random.default_rng(noise_seed))
     truth = np.zeros(x.shape, dtype=np.bool_)
-    for i in marked:
+    for i in np.flatnonzero(y < classes):
         x[i, row[i], start[i] : stop[i]] += strength * _motif(length)
         truth[i, row[i], start[i] : stop[i]] = True
 
-    width = len(str(rows - 1))
-    row_names = tuple(f"r{r:0{width}d}" for r in range(rows))
+    row_names = tuple(f"r{r:0{len(str(rows - 1))}d}" for r in range(rows))
     return Planted(
         x=np.clip(x, 0.0, 1.0).astype(np.float32),
-        y=y.astype(np.int64),
+        y=y,
         truth=truth,
         class_names=(*(f"motif in {row_names[r]}" for r in row_of_class), "no motif"),
         coords={"row": np.array(row_names)},
@@ -144,7 +144,71 @@ def planted(
     )
 
 
-def _check_sizes(n: int, seed: int, rows: int, columns: int, classes: int, length: int, smoothing: int) -> None:
+def basic_motions(split: str = "test") -> Dataset:
+    """Load BasicMotions: ten seconds of a smart watch's accelerometer and gyroscope during four activities.
+
+    80 recordings of four students, 20 per activity, half of them for training; from the UEA archive (Bagnall
+    et al. 2018, arXiv:1811.00075). ``demo_file("README.md")`` states origin, licence and what is not known:
+    the units, the order of the axes, and who recorded what, so that the halves may share people.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+
+    Returns:
+        A `Dataset` with x (40, 100, 6) float32, time by sensor, y (40,), and no truth; ``coords["time"]``
+        holds seconds from the start, 0.0 to 9.9, ``coords["sensor"]`` the six names.
+
+    Raises:
+        UnknownNameError: when `split` is neither.
+
+    Example:
+        >>> from kerascope import datasets
+        >>> data = datasets.basic_motions("train")
+        >>> data.x.shape, data.class_names, str(data.coords["sensor"][0])
+        ((40, 100, 6), ('standing', 'running', 'walking', 'badminton'), 'accelerometer x')
+    """
+    if split not in ("train", "test"):
+        raise unknown_name("split", split, ("train", "test"))
+    with np.load(demo_file("basic_motions.npz"), allow_pickle=False) as file:
+        x, y = file[f"x_{split}"], file[f"y_{split}"]
+        class_names, sensors = file["class_names"], file["sensor"]
+    return Dataset(
+        x=x,
+        y=y,
+        class_names=tuple(str(name) for name in class_names),
+        dims=("time", "sensor"),
+        coords={"time": np.round(np.arange(x.shape[1]) * _SECONDS_PER_STEP, 1), "sensor": sensors},
+    )
+
+
+def demo_file(name: str) -> Path:
+    """Return the path of a file that comes with the package: a model, the data, or what describes them.
+
+    Args:
+        name: ``"planted.keras"``, ``"basic_motions.keras"``, ``"basic_motions.npz"``, ``"models.json"``
+            (held-out accuracy, sizes, seeds and versions) or ``"README.md"`` (origin and licence).
+
+    Returns:
+        The path, readable as any file.
+
+    Raises:
+        UnknownNameError: when no file of that name comes with the package.
+
+    Example:
+        >>> from kerascope import datasets
+        >>> datasets.demo_file("planted.keras").name
+        'planted.keras'
+    """
+    folder = Path(str(resources.files("kerascope"))) / "demo"
+    known = [path.name for path in sorted(folder.glob("*.*"))]
+    if name not in known:
+        raise unknown_name("demo file", name, known)
+    return folder / name
+
+
+def _check_sizes(
+    n: int, seed: int, rows: int, columns: int, classes: int, length: int, smoothing: int
+) -> None:
     """Raise BadInputError where `planted` was asked for something that cannot be drawn."""
     for name, value, least in (
         ("n", n, 1),
@@ -158,13 +222,15 @@ def _check_sizes(n: int, seed: int, rows: int, columns: int, classes: int, lengt
     if length > columns:
         raise BadInputError(f"A motif of length {length} does not fit into {columns} columns: shorten it.")
     if classes > rows:
-        raise BadInputError(f"{classes} classes need a row each, but there are {rows} rows: ask for fewer classes.")
+        raise BadInputError(
+            f"{classes} classes need a row each, but there are {rows} rows: ask for fewer classes."
+        )
 
 
 def _motif(length: int) -> npt.NDArray[np.float64]:
-    """Return the motif, (length,): two periods of a cosine under a Hann window, 1 at most."""
+    """Return the motif, (length,), in 0..1: three humps, each a squared half wave."""
     t = (np.arange(length) + 0.5) / length
-    return np.sin(4 * np.pi * t)
+    return np.asarray(np.sin(3 * np.pi * t) ** 2)
 
 
 def _smoothed_noise(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,12 +16,11 @@ import numpy as np
 from kerascope import provenance, registry
 from kerascope.errors import BadInputError, KerascopeError, KerascopeWarning, MissingBaselineError, StaleModelError
 from kerascope.explanation import Explanation
-from kerascope.inputs import Samples, check_coords, name_dims, read_samples
+from kerascope.inputs import Samples, read_labels, read_samples
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
 from kerascope.model.load import load_model
 from kerascope.model.view import ModelView, Signature, fingerprint, signature_of
-from kerascope.record import check_dims
 from kerascope.target import Selection, as_target
 
 if TYPE_CHECKING:
@@ -104,16 +105,24 @@ class Explainer:
         compile: bool = True,
         **options: Any,
     ) -> None:
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise BadInputError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
+        self.batch_size = _whole(batch_size, "batch_size", 1)
         self.method_reason: str | None = None
         if method is None:
             method, self.method_reason = registry.recommended(background=background is not None)
         self.method = registry.as_method(method, options)
         self.model = load_model(model)
-        self.batch_size = int(batch_size)
         self._background, self._compile = background, compile
-        self._session: Session | None = None
+        self._sessions: dict[Any, Session] = {}
+        self._latest: Session | None = None
+
+    @classmethod
+    def on(cls, session: Session, method: str | Method, **options: Any) -> Explainer:
+        """Return an explainer for a model that has been traced already, e.g. to run many methods on it."""
+        explainer = cls(session.view.model, method, batch_size=session.batch_size, **options)
+        explainer._compile = session.compile
+        graph = session.view.traced
+        explainer._sessions[tuple(graph.shapes[i][1:] for i in graph.inputs)] = explainer._latest = session
+        return explainer
 
     @property
     def view(self) -> ModelView:
@@ -121,8 +130,9 @@ class Explainer:
         return self._ready().view
 
     def prepare(self, x: Any) -> Explainer:
-        """Trace and check the model on samples without explaining them; returns the explainer."""
-        self._samples(x)
+        """Trace the model on samples and check the method, without explaining them; returns the explainer."""
+        _, session = self._samples(x)
+        self.method.check(session)
         return self
 
     def rule_table(self) -> list[dict[str, str]]:
@@ -145,44 +155,46 @@ class Explainer:
         Raises:
             StaleModelError: if the model's weights changed since the first call.
         """
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise BadInputError(f"seed must be a whole number of at least 0; got {seed!r}.")
+        seed, wanted = _whole(seed, "seed", 0), as_target(target)
         samples, session = self._samples(x)
         self._refuse_stale(session)
-        labels = _Labels.of(samples, session.view, dims, coords, class_names)
-        selection = as_target(target).select(session.view, len(samples))
+        labels = read_labels(samples, session.view, dims, coords, class_names)
+        selection = wanted.select(session.view, len(samples))
+        part = session.ending_in(selection.graph)
+        self.method.check(part)
         self.method.check_selection(selection)
-        self.method.check_inputs(session, samples.arrays)
+        self.method.check_inputs(part, samples.arrays)
         started = time.perf_counter()
-        parts = self._attribute(session, samples, selection, int(seed), progress)
-        recorder = provenance.Recorder(self.method, session, selection, self.method_reason)
-        explanation = recorder.record(samples, x, parts, labels.as_dict(), int(seed), time.perf_counter() - started)
+        batches = self._attribute(part, samples, selection, seed, progress)
+        recorder = provenance.Recorder(self.method, session, selection, wanted, self.method_reason)
+        explanation = recorder.record(samples, x, batches, labels, seed, time.perf_counter() - started)
         for text in explanation.warnings:
-            python_warnings.warn(text, KerascopeWarning, stacklevel=2)
+            python_warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
         return explanation
 
     def _ready(self) -> Session:
-        if self._session is None:
+        if self._latest is None:
             raise KerascopeError("The model has not been traced yet: call the explainer, or prepare(x), first.")
-        return self._session
+        return self._latest
 
     def _samples(self, x: Any) -> tuple[Samples, Session]:
-        if self._session is None:
-            signature = signature_of(self.model, x)
-            samples = read_samples(x, signature)
-            self._session = self._open(signature, samples)
-        else:
-            samples = read_samples(x, self._session.view.signature)
-        return samples, self._session
+        """Check samples, and trace the model on them unless it has been on others of that shape."""
+        signature = self._latest.view.signature if self._latest else signature_of(self.model, x)
+        samples = read_samples(x, signature)
+        shapes = tuple(array.shape[1:] for array in samples.arrays)
+        if shapes not in self._sessions:
+            self._sessions[shapes] = self._open(signature, samples, shapes)
+        self._latest = self._sessions[shapes]
+        return samples, self._latest
 
-    def _open(self, signature: Signature, samples: Samples) -> Session:
+    def _open(self, signature: Signature, samples: Samples, shapes: Sequence[tuple[int, ...]]) -> Session:
         background = None
         if self._background is not None:
-            background = read_samples(self._background, signature, what="background").arrays
-        view = ModelView(self.model, signature, samples.arrays)
-        session = Session(view, background, self.batch_size, self._compile)
-        self.method.check(session)
-        return session
+            # Where the model leaves sizes open, the background has to have those of the samples.
+            specs = tuple(replace(spec, shape=shape) for spec, shape in zip(signature.specs, shapes, strict=True))
+            background = read_samples(self._background, replace(signature, specs=specs), what="background").arrays
+        view = ModelView(self.model, signature, [array[:2].copy() for array in samples.arrays])
+        return Session(view, background, self.batch_size, self._compile)
 
     def _refuse_stale(self, session: Session) -> None:
         if fingerprint(self.model) != session.view.fingerprint:
@@ -197,57 +209,25 @@ class Explainer:
         parts = []
         with _reporting(progress, len(samples)) as report:
             for block in session.blocks(len(samples)):
-                inputs = tuple(array[block] for array in samples.arrays)
+                # Copies: whatever a method does to its batch, the user's array stays as it is.
+                inputs = tuple(array[block].copy() for array in samples.arrays)
                 parts.append(self.method.attribute(session, Batch(inputs, selection.rows(block), seed)))
                 report(block.stop)
         return parts
 
 
-class _Labels:
-    """Names of axes, coordinates and classes, checked before anything is computed."""
-
-    def __init__(self, dims: Any, coords: dict[str, np.ndarray], class_names: tuple[str, ...] | None) -> None:
-        self.dims, self.coords, self.class_names = dims, coords, class_names
-
-    @classmethod
-    def of(
-        cls,
-        samples: Samples,
-        view: ModelView,
-        dims: Any,
-        coords: Mapping[str, Any] | None,
-        class_names: Sequence[str] | None,
-    ) -> _Labels:
-        first = view.channels_first
-        shapes = [array.shape[1:] for array in samples.arrays]
-        if len(shapes) == 1:
-            named: Any = name_dims(dims if dims is not None else samples.dims, shapes[0], channels_first=first)
-            check_dims(named)
-            sizes = dict(zip(named, shapes[0], strict=True))
-        else:
-            given = dims if isinstance(dims, Mapping) else {}
-            names = view.signature.names
-            named = {
-                n: name_dims(given.get(n), shape, channels_first=first) for n, shape in zip(names, shapes, strict=True)
-            }
-            sizes = {d: s for n, shape in zip(names, shapes, strict=True) for d, s in zip(named[n], shape, strict=True)}
-        sizes["sample"] = len(samples)
-        checked = check_coords({**(samples.coords or {}), **(coords or {})}, sizes)
-        return cls(named, checked, _class_names(class_names, view))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"dims": self.dims, "coords": self.coords, "class_names": self.class_names}
+def _whole(value: Any, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise BadInputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return int(value)
 
 
-def _class_names(names: Sequence[str] | None, view: ModelView) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    widths = {head.shape[-1] for head in view.heads if head.shape[1:]}
-    if len(names) not in widths:
-        raise BadInputError(
-            f"class_names holds {len(names)} names; the model's outputs have {sorted(map(str, widths))} units."
-        )
-    return tuple(str(name) for name in names)
+def _callers_level() -> int:
+    """Return the ``stacklevel`` at which a warning names the line that called kerascope."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "kerascope":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class _reporting:  # noqa: N801 - used as a function
@@ -314,7 +294,13 @@ def open_session(model: keras.Model, x: Any = None) -> Session:
         if not declared:
             raise BadInputError(f"Model {model.name!r} does not say what shape it takes: give a few samples as x.")
         rng = np.random.default_rng(0)
-        flat = [rng.random((2, *(size or 32 for size in tensor.shape[1:]))).astype("float32") for tensor in declared]
-        x = signature_of(model, None).pack(flat)
+        shapes = [(2, *(size or 32 for size in tensor.shape[1:])) for tensor in declared]
+        x = signature_of(model, None).pack(
+            [
+                rng.random(shape) if keras.backend.is_float_dtype(tensor.dtype) else np.zeros(shape, int)
+                for shape, tensor in zip(shapes, declared, strict=True)
+            ]
+        )
     signature = signature_of(model, x)
-    return Session(ModelView(model, signature, read_samples(x, signature).arrays), compile=False)
+    view = ModelView(model, signature, [array[:2].copy() for array in read_samples(x, signature).arrays])
+    return Session(view, compile=False)

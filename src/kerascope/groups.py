@@ -38,7 +38,7 @@ def resolve(value: Any, shape: tuple[int, ...], channel_axis: int | None) -> Gro
     """Turn what the user gave as ``groups`` into labels.
 
     Args:
-        value: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))``, or an int array over the matrix.
+        value: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))``, or an int array.
         shape: the shape of one sample.
         channel_axis: which of its axes holds channels, or None.
 
@@ -48,8 +48,8 @@ def resolve(value: Any, shape: tuple[int, ...], channel_axis: int | None) -> Gro
     matrix = tuple(size for axis, size in enumerate(shape) if axis != channel_axis)
     if isinstance(value, str):
         labels = _named(value, matrix)
-    elif isinstance(value, tuple) and len(value) == 2 and value[0] == "blocks":
-        labels = _blocks(value[1], matrix)
+    elif isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], str):
+        labels = _blocks(value[0], value[1], matrix)
     else:
         labels = _given(value, matrix)
     return Groups(labels, channel_axis)
@@ -62,17 +62,26 @@ def _named(value: str, matrix: tuple[int, ...]) -> np.ndarray:
         return np.arange(int(np.prod(matrix))).reshape(matrix)
     axis = 0 if value == "rows" else 1
     if len(matrix) <= axis:
-        raise BadInputError(f"groups={value!r} needs a sample with rows and columns; this one has shape {matrix}.")
-    return np.broadcast_to(np.arange(matrix[axis]).reshape([-1 if a == axis else 1 for a in range(len(matrix))]), matrix)
+        raise BadInputError(
+            f"groups={value!r} needs a sample with rows and columns; this one has shape {matrix}."
+        )
+    return np.broadcast_to(
+        np.arange(matrix[axis]).reshape([-1 if a == axis else 1 for a in range(len(matrix))]), matrix
+    )
 
 
-def _blocks(size: Any, matrix: tuple[int, ...]) -> np.ndarray:
-    sizes = (size,) if isinstance(size, int) else tuple(size)
+def _blocks(word: str, size: Any, matrix: tuple[int, ...]) -> np.ndarray:
+    if word != "blocks":
+        raise unknown_name("kind of groups", word, ("blocks",))
+    sizes = (size,) if np.ndim(size) == 0 else tuple(size)
     if len(sizes) != len(matrix) or any(not isinstance(s, (int, np.integer)) or s < 1 for s in sizes):
-        raise BadInputError(f"groups=('blocks', {size!r}): expected one positive size for each axis of {matrix}.")
+        raise BadInputError(
+            f"groups=('blocks', {size!r}): expected one positive size for each axis of {matrix}."
+        )
     counts = [-(-n // s) for n, s in zip(matrix, sizes, strict=True)]
     places = np.indices(matrix)
-    return np.ravel_multi_index([p // s for p, s in zip(places, sizes, strict=True)], counts)
+    block = tuple(place // s for place, s in zip(places, sizes, strict=True))
+    return np.asarray(np.ravel_multi_index(block, counts))
 
 
 def _given(value: Any, matrix: tuple[int, ...]) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerascope.errors import BadInputError, unknown_name
-from kerascope.model.view import InputSpec, Signature
+from kerascope.model.view import InputSpec, ModelView, Signature
+from kerascope.record import check_dims
 
 _SCAN = 4096
 """Samples per piece when values are checked."""
@@ -203,6 +204,89 @@ def _labels(value: Any, reading: _Reading) -> tuple[tuple[str, ...] | None, dict
         if name is not None and name in value.coords
     }
     return tuple(name or "channel" for name in names[1:]), coords
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Names of axes, coordinates and classes, as an `Explanation` has them."""
+
+    dims: tuple[str, ...] | dict[str, tuple[str, ...]]
+    coords: dict[str, np.ndarray]
+    class_names: tuple[str, ...] | None
+
+
+def read_labels(
+    samples: Samples,
+    view: ModelView,
+    dims: Any,
+    coords: Mapping[str, Any] | None,
+    class_names: Sequence[str] | None,
+) -> Labels:
+    """Check the names of axes, coordinates and classes against samples and model.
+
+    Args:
+        samples: what is explained; names that came with it stand where the user gives none.
+        view: the model.
+        dims: names of one sample's axes; with several inputs a dict by input, or a list in their order.
+        coords: labels or positions by dim.
+        class_names: one name per output unit.
+
+    Raises:
+        BadInputError: if a number of names or labels does not fit.
+        UnknownNameError: for a dim or input that does not exist.
+    """
+    names = view.signature.names
+    given = _dims_by_input(dims, names)
+    named = {}
+    for name, array, own, wanted in zip(names, samples.arrays, samples.dims, given, strict=True):
+        chosen = name_dims(own if wanted is None else wanted, array.shape[1:], channels_first=view.channels_first)
+        check_dims(chosen)
+        named[name] = chosen
+    brought = dict(samples.coords)
+    for own, wanted, name in zip(samples.dims, given, names, strict=True):
+        if own is not None and wanted is not None:  # the user's names replace those of a DataArray, in order
+            renamed = dict(zip(own, named[name], strict=True))
+            brought = {renamed.get(dim, dim): labels for dim, labels in brought.items()}
+    sizes = {"sample": len(samples)}
+    for name, array in zip(names, samples.arrays, strict=True):
+        for dim, size in zip(named[name], array.shape[1:], strict=True):
+            if sizes.setdefault(dim, size) != size and dim in {**brought, **(coords or {})}:
+                raise BadInputError(
+                    f"Inputs have the sizes {sizes[dim]} and {size} along {dim!r}, so its coords fit only one of them: "
+                    "give their dims different names."
+                )
+    checked = check_coords({**brought, **(coords or {})}, sizes)
+    return Labels(named if len(names) > 1 else named[names[0]], checked, _class_names(class_names, view))
+
+
+def _dims_by_input(dims: Any, names: tuple[str, ...]) -> list[Any]:
+    """Return the dims given for each input, None where there are none."""
+    if dims is None:
+        return [None] * len(names)
+    if isinstance(dims, Mapping):
+        for name in dims:
+            if name not in names:
+                raise unknown_name("input in dims", name, names)
+        return [dims.get(name) for name in names]
+    if len(names) == 1:
+        return [dims]
+    if isinstance(dims, str) or len(dims) != len(names) or any(isinstance(item, str) for item in dims):
+        raise BadInputError(
+            f"The model takes {len(names)} inputs: give dims as a dict by input ({', '.join(names)}), or a list with one "
+            f"tuple for each; got {dims!r}."
+        )
+    return list(dims)
+
+
+def _class_names(names: Sequence[str] | None, view: ModelView) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    widths = {head.name: int(head.shape[-1] or 0) if head.shape[1:] else 1 for head in view.heads}
+    if isinstance(names, str) or len(names) not in widths.values():
+        units = ", ".join(f"{name}: {width}" for name, width in widths.items())
+        came = repr(names) if isinstance(names, str) else f"{len(names)} names"
+        raise BadInputError(f"class_names needs one name for each output unit ({units}); got {came}.")
+    return tuple(str(name) for name in names)
 
 
 def name_dims(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,17 @@ from kerascope import backend, registry
 from kerascope._version import __version__
 from kerascope.errors import KerascopeError
 from kerascope.explanation import Explanation
-from kerascope.inputs import Samples
+from kerascope.inputs import Labels, Samples
 from kerascope.methods.base import Attribution, Method
 from kerascope.methods.session import Session
 from kerascope.model.trace import exact
-from kerascope.target import Selection
+from kerascope.target import Function, Selection, Target
 
 _LOOSE = 0.05
-"""A completeness gap above this share of what the values must sum to is warned of."""
+"""A completeness gap above this share of what the values must sum to is warned of,"""
+_ROUNDING = 1e-5
+"""unless it is below this share of the sum of absolute values."""
+_COUNTED = re.compile(r"(\d+) (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,11 @@ class Recorder:
     method: Method
     session: Session
     selection: Selection
+    target: Target
     method_reason: str | None
 
     def record(
-        self, samples: Samples, x: Any, parts: Sequence[Attribution], labels: dict[str, Any], seed: int, seconds: float
+        self, samples: Samples, x: Any, parts: Sequence[Attribution], labels: Labels, seed: int, seconds: float
     ) -> Explanation:
         """Put the batches together and verify them.
 
@@ -43,6 +48,7 @@ class Recorder:
             KerascopeError: if a value is not finite.
         """
         signature = self.session.view.signature
+        self._check_shapes(samples, parts)
         values = [self._squeezed(np.concatenate(column)) for column in zip(*(p.values for p in parts), strict=True)]
         self._check_finite(values)
         logits, explained = self._explained(samples, parts)
@@ -61,9 +67,11 @@ class Recorder:
             standard_error=None if errors is None else signature.restore([self._squeezed(e) for e in errors], x),
             group_values=self._field(parts, "group_values"),
             layer_map=self._field(parts, "layer_map"),
-            warnings=self._warnings(samples, parts, explained, gap, expected),
+            warnings=self._warnings(samples, parts, values, logits, self._squeezed(explained), gap, expected),
             attrs=self._attrs(parts, seed, seconds),
-            **labels,
+            dims=labels.dims,
+            coords=labels.coords,
+            class_names=labels.class_names,
         )
 
     def _squeezed(self, array: np.ndarray) -> np.ndarray:
@@ -72,6 +80,20 @@ class Recorder:
     def _field(self, parts: Sequence[Attribution], name: str) -> np.ndarray | None:
         arrays = [getattr(part, name) for part in parts]
         return None if any(array is None for array in arrays) else self._squeezed(np.concatenate(arrays))
+
+    def _check_shapes(self, samples: Samples, parts: Sequence[Attribution]) -> None:
+        """Say what a method of the user's own has to return, where it does not."""
+        done = 0
+        for part in parts:
+            rows = min(self.session.batch_size, len(samples) - done)
+            wanted = [(rows, self.selection.count, *array.shape[1:]) for array in samples.arrays]
+            came = [np.shape(array) for array in part.values]
+            if came != wanted:
+                raise KerascopeError(
+                    f"{registry.name_of(self.method)}.attribute must return one array (B, T, *S) per input, here of "
+                    f"shape {wanted}; it returned {came}."
+                )
+            done += rows
 
     def _check_finite(self, values: Sequence[np.ndarray]) -> None:
         bad = sum(int(np.sum(~np.isfinite(array))) for array in values)
@@ -104,8 +126,10 @@ class Recorder:
         return {head.name: array for head, array in zip(view.heads, arrays, strict=True)}
 
     def _target(self, logits: list[np.ndarray]) -> Any:
+        if isinstance(self.target, Function):
+            return self.target.fn
         if self.selection.kind != "class":
-            return self.selection.text if self.selection.fn is None else self.selection.fn
+            return self.target
         return self._squeezed(self.selection.fixed(logits).codes).astype("int64")
 
     def _gap(
@@ -125,32 +149,46 @@ class Recorder:
         self,
         samples: Samples,
         parts: Sequence[Attribution],
+        values: Sequence[np.ndarray],
+        logits: list[np.ndarray],
         explained: np.ndarray,
         gap: np.ndarray,
         expected: np.ndarray,
     ) -> tuple[str, ...]:
-        texts = [*samples.notes, *self.method.caveats]
-        for part in parts:
-            texts.extend(part.warnings)
-        head = self.session.view.head(self.selection.head) if self.selection.head else None
-        if head is not None and self.selection.kind == "class" and int(np.prod(head.shape[1:])) == 1:
-            negative = int(np.sum(explained < 0))
-            if negative:
-                texts.append(
-                    f"The model has one output unit; its logit is negative for {negative} samples, whose maps show what "
-                    "speaks for that negative number: positive values speak for the class, negative ones against it."
-                )
+        texts = [*samples.notes, *self.method.caveats, *_added_up(text for part in parts for text in part.warnings)]
+        texts += self._about_the_target(logits, explained)
         largest = self._field(parts, "largest")
+        axes = explained.ndim
+        size = sum(np.abs(v, dtype="float64").sum(axis=tuple(range(axes, v.ndim))) for v in values)
         scale = np.maximum(np.abs(expected), 0 if largest is None else np.abs(largest))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            loose = np.abs(gap) > _LOOSE * scale
-        if np.any(loose & np.isfinite(gap)):
-            worst = float(np.nanmax(np.abs(gap[loose])))
+        with np.errstate(invalid="ignore"):
+            loose = np.abs(gap) > np.maximum(_LOOSE * scale, _ROUNDING * size)
+        if np.any(loose):
+            worst = float(np.max(np.abs(gap[loose])))
             texts.append(
-                f"The values of {int(np.sum(loose))} samples miss what they must sum to by more than {_LOOSE:.0%} "
+                f"The values of {_samples(loose)} miss what they must sum to by more than {_LOOSE:.0%} "
                 f"(largest gap {worst:.3g}): use more steps or draws, or float64."
             )
         return tuple(dict.fromkeys(texts))
+
+    def _about_the_target(self, logits: list[np.ndarray], explained: np.ndarray) -> list[str]:
+        selection, texts = self.selection, []
+        head = self.session.view.head(selection.head) if selection.head else None
+        single = head is not None and selection.kind == "class" and int(np.prod(head.shape[1:])) == 1
+        if single and np.any(explained < 0):
+            texts.append(
+                f"The model has one output unit; its logit is negative for {_samples(explained < 0)}: their maps show "
+                "what makes up that negative number, positive values speaking for the class and negative ones against it."
+            )
+        if selection.against is not None:
+            settled = selection.fixed(logits)
+            same = settled.codes == settled.against
+            if same.any():
+                texts.append(
+                    f"The contrast is of the top class with itself for {_samples(same)}: there it is zero. Leave out b, "
+                    "or name another class."
+                )
+        return texts
 
     def _attrs(self, parts: Sequence[Attribution], seed: int, seconds: float) -> dict[str, Any]:
         view, selection = self.session.view, self.selection
@@ -192,7 +230,8 @@ class Recorder:
                 "notes": list(graph.notes),
             },
             "rules": [
-                {key: row[key] for key in ("node", "layer", "rule")} for row in self.method.rule_table(self.session)
+                {key: row[key] for key in ("node", "layer", "rule")}
+                for row in self.method.rule_table(self.session.ending_in(selection.graph))
             ],
             "baseline": None
             if first.baseline is None
@@ -204,6 +243,24 @@ class Recorder:
             "largest_sum": None if largest is None else largest.tolist(),
             "ordered": None,
         }
+
+
+def _samples(which: np.ndarray) -> str:
+    """Say how many samples (or maps, with several targets) are meant."""
+    count, what = int(np.sum(which)), "sample" if which.ndim == 1 else "map"
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _added_up(texts: Iterable[str]) -> list[str]:
+    """Join the warnings of batches: those that differ only in the count they begin with become one."""
+    counts: dict[str, int | None] = {}
+    for text in texts:
+        counted = _COUNTED.fullmatch(text)
+        if counted is None:
+            counts[text] = None
+        else:
+            counts[counted[2]] = (counts.get(counted[2]) or 0) + int(counted[1])
+    return [text if count is None else f"{count} {text}" for text, count in counts.items()]
 
 
 def _joined(

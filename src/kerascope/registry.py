@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kerascope.errors import BadInputError, UnknownNameError, unknown_name
 from kerascope.lrp.method import LRP, PRESETS, DeepTaylor
 from kerascope.methods.averaging import ExpectedGradients, IntegratedGradients, SmoothGrad
@@ -46,6 +48,10 @@ METHODS: dict[str, Method] = {
 """Every method with its defaults, by the name used in ``ks.explain`` and on the command line."""
 
 
+_LARGE = 2**16
+"""Arrays with more elements are not written among a method's options."""
+
+
 def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
     """Return a method object for a name with options, or the object itself.
 
@@ -55,8 +61,8 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
     if isinstance(method, Method):
         if options:
             raise BadInputError(
-                f"Options ({', '.join(options)}) go with a method's name; a method object holds its own: "
-                f"{type(method).__name__}(…)."
+                f"The options {', '.join(options)} go with a method's name. A method object holds its own: "
+                f"{type(method).__name__}({', '.join(f'{name}=…' for name in options)})."
             )
         return method
     if not isinstance(method, str):
@@ -67,8 +73,12 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
     known = [item.name for item in dataclasses.fields(preset) if item.name != "composite" or method == "lrp"]
     for name in options:
         if name not in known:
-            raise UnknownNameError(str(unknown_name(f"option of {method}", name, known)))
-    return dataclasses.replace(preset, **options)
+            raise unknown_name(f"option of {method}", name, known)
+    try:
+        return dataclasses.replace(preset, **options)
+    except TypeError as error:  # a text where a number belongs
+        given = ", ".join(f"{name}={value!r:.60}" for name, value in options.items())
+        raise BadInputError(f"{method} cannot take {given}: {error}. See help(ks.{type(preset).__name__}).") from error
 
 
 def recommended(*, background: bool) -> tuple[str, str]:
@@ -110,8 +120,10 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and np.size(value) <= _LARGE:
         return value.tolist()
+    if hasattr(value, "shape"):
+        return {"text": f"array of shape {tuple(value.shape)}"}
     return {"text": repr(value)}
 
 
@@ -121,20 +133,20 @@ def method_from_config(config: Mapping[str, Any]) -> Method:
     Raises:
         UnknownNameError: if the method, or an option of it, cannot be rebuilt from plain data.
     """
-    name = config.get("name", "")
-    if name not in METHODS or type(METHODS[name]).__name__ != config.get("class"):
-        raise unknown_name("method", name, METHODS)
-    preset = METHODS[name]
-    options = {key: _built(value, getattr(preset, key)) for key, value in config["options"].items()}
-    return dataclasses.replace(preset, **options)
+    classes = {type(preset).__name__: type(preset) for preset in METHODS.values()}
+    name = config.get("class", "")
+    if name not in classes:
+        raise unknown_name("method", name, classes)
+    return classes[name](**{key: rebuilt(value) for key, value in config["options"].items()})
 
 
-def _built(value: Any, default: Any) -> Any:
+def rebuilt(value: Any) -> Any:
+    """Return an option from its plain form in `config_of`; lists become tuples."""
     if isinstance(value, Mapping):
         if "method" not in value:
             raise UnknownNameError(f"An option was saved as text only: {value.get('text')!r}.")
         return method_from_config(value["method"])
-    return tuple(value) if isinstance(value, list) and isinstance(default, tuple) else value
+    return tuple(map(rebuilt, value)) if isinstance(value, list) else value
 
 
 def methods() -> pd.DataFrame:

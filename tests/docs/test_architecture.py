@@ -32,7 +32,7 @@ BELOW: dict[str, set[str]] = {
     "lrp": {"methods"},
     "metrics": {"methods", "explanation"},
     "registry": {"lrp", "metrics"},
-    "inputs": {"model"},
+    "inputs": {"model", "record"},
     "provenance": {"registry", "explanation", "inputs", "_version"},
     "explain": {"provenance"},
     "record": {"errors"},

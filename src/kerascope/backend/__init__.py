@@ -4,8 +4,9 @@ Every backend module defines the same names:
 
 - ``vjp(fn, *primals) -> (outputs, pull)``: value and vector-Jacobian product; ``pull`` may be called
   several times, takes cotangents in the structure of the outputs and returns one tensor per primal
-  (zeros where the outputs do not depend on it).
+  (zeros where the outputs do not depend on it, or where the primal holds no floats).
 - ``compile(fn)``: the fastest sound way to call ``fn`` again and again with tensors of one shape.
+- ``once(fn, *args)``: call ``fn`` a single time, without recording, whichever way is over soonest.
 - ``inference()``: a context in which nothing is recorded for differentiation.
 - ``snapshot(variable)``: the present value of a Keras variable as a plain tensor.
 - ``stop_gradient(tensor)``, ``to_numpy(tensor)``, ``version()``.
@@ -32,6 +33,7 @@ _module: Any = importlib.import_module(f"kerascope.backend.{name}")
 
 vjp = _module.vjp
 compile = _module.compile
+once = _module.once
 inference = _module.inference
 snapshot = _module.snapshot
 stop_gradient = _module.stop_gradient

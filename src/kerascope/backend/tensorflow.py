@@ -16,17 +16,33 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
     The tape is persistent, so that several targets share one forward pass.
     """
     primals = tuple(tf.convert_to_tensor(primal) for primal in primals)
+    watched = [primal for primal in primals if primal.dtype.is_floating]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(primals)
+        tape.watch(watched)
         outputs = fn(*primals)
+    single = not isinstance(outputs, (tuple, list))
+    heads = [outputs] if single else list(outputs)
+    live = [i for i, head in enumerate(heads) if head.dtype.is_floating]
 
     def pull(cotangents: Any) -> tuple[Any, ...]:
-        grads = tape.gradient(
-            outputs, primals, cotangents, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        seeds = [cotangents] if single else list(cotangents)
+        grads = tape.gradient([heads[i] for i in live], watched, [seeds[i] for i in live])
+        found = iter(grads)
+        return tuple(
+            _or_zeros(next(found), primal) if primal.dtype.is_floating else tf.zeros(tf.shape(primal))
+            for primal in primals
         )
-        return tuple(tf.convert_to_tensor(grad) for grad in grads)
 
     return outputs, pull
+
+
+def _or_zeros(grad: Any, primal: Any) -> Any:
+    return tf.zeros_like(primal) if grad is None else tf.convert_to_tensor(grad)
+
+
+def once(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call: every operation runs as it comes, nothing is compiled."""
+    return fn(*args)
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:

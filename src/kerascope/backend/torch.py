@@ -17,30 +17,42 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
     Differentiates with respect to detached copies, so no parameter's ``.grad`` is touched.
     """
     with torch.enable_grad():
-        leaves = [primal.detach().requires_grad_(True) for primal in primals]
+        leaves = [primal.detach().requires_grad_(primal.is_floating_point()) for primal in primals]
         outputs = fn(*leaves)
+    floats = [leaf for leaf in leaves if leaf.requires_grad]
     single = isinstance(outputs, torch.Tensor)
     heads = [outputs] if single else list(outputs)
     live = [i for i, head in enumerate(heads) if head.requires_grad]
 
     def pull(cotangents: Any) -> tuple[Any, ...]:
         seeds = [cotangents] if single else list(cotangents)
-        grads: Any = [None] * len(leaves)
-        if live:
+        grads: Any = [None] * len(floats)
+        if live and floats:
             grads = torch.autograd.grad(
                 [heads[i] for i in live],
-                leaves,
+                floats,
                 [seeds[i] for i in live],
                 retain_graph=True,
                 allow_unused=True,
             )
+        found = iter(grads)
         return tuple(
-            torch.zeros_like(leaf) if grad is None else grad
-            for leaf, grad in zip(leaves, grads, strict=True)
+            _or_zeros(next(found), leaf) if leaf.requires_grad else torch.zeros(leaf.shape, device=leaf.device)
+            for leaf in leaves
         )
 
     detached = [head.detach() for head in heads]
     return (detached[0] if single else tuple(detached)), pull
+
+
+def _or_zeros(grad: Any, leaf: Any) -> Any:
+    return torch.zeros_like(leaf) if grad is None else grad
+
+
+def once(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call without recording: every operation runs as it comes, nothing is compiled."""
+    with torch.no_grad():
+        return fn(*args)
 
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +83,8 @@ def stop_gradient(tensor: Any) -> Any:
 
 def to_numpy(tensor: Any) -> np.ndarray:
     """Copy a tensor to NumPy."""
-    return np.asarray(tensor.detach().cpu().numpy())
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
 def version() -> str:

@@ -122,11 +122,12 @@ def _explained(
     from kerascope.report import report
 
     model = load_model(datasets.demo_file(f"{name}.keras"))
-    found = []
-    for method, given in (("integrated_gradients", {"background": background}), ("lrp", {})):
+    found, names = [], data.names
+    wanted: dict[str, dict[str, Any]] = {"integrated_gradients": {"background": background}, "lrp": {}}
+    for method, given in wanted.items():
         with progress_bar(f"{name}, {method}", quiet=quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", KerascopeWarning)
-            found.append(explain(model, data.x, method, progress=progress, **data.names, **given))
+            found.append(explain(model, data.x, method, progress=progress, **names, **given))
         found[-1].save(folder / name / f"{method}.zarr")
     report(found, folder / name / "report.html", truth=truth)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from kerascope.cli import options as opt
 if TYPE_CHECKING:
     from kerascope.cli.io import Data
     from kerascope.cli.outputs import Outputs
+    from kerascope.explain import Explainer
     from kerascope.explanation import Explanation
 
 
@@ -183,29 +184,42 @@ class _Work:
         return [self._explain(name, opts) for name, opts in zip(self.methods, self.options, strict=True)]
 
     def _explain(self, method: str | None, options: dict[str, Any]) -> Explanation:
+        from kerascope.cli.parse import wrong_usage
         from kerascope.cli.terminal import progress_bar
-        from kerascope.errors import KerascopeWarning
+        from kerascope.errors import BadInputError, KerascopeWarning, UnknownNameError
         from kerascope.explain import Explainer
 
-        explainer = Explainer(
-            self.model, method, background=self.background, batch_size=self.request.batch_size, **options
-        )
+        request = self.request
+        try:
+            explainer = Explainer(
+                self.model, method, background=self.background, batch_size=request.batch_size, **options
+            )
+        except UnknownNameError as error:  # the model and the method are known by now
+            raise wrong_usage(error, "--option") from error
         with (
-            progress_bar(method or "recommended method", quiet=self.request.quiet) as progress,
+            progress_bar(method or "recommended method", quiet=request.quiet) as progress,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter(
                 "ignore", KerascopeWarning
             )  # they stand in the result, and are printed with it
-            return explainer(
-                self.data.values,
-                target=self.target,
-                seed=self.request.seed,
-                dims=self.dims,
-                coords=self.coords,
-                class_names=self.class_names,
-                progress=progress,
-            )
+            try:
+                return self._run(explainer, progress)
+            except BadInputError as error:
+                if str(error).startswith("x "):  # the argument's name in Python; here the file's says more
+                    raise BadInputError(f"{self.data.source}: {error}") from error
+                raise
+
+    def _run(self, explainer: Explainer, progress: Callable[[int, int], None]) -> Explanation:
+        return explainer(
+            self.data.values,
+            target=self.target,
+            seed=self.request.seed,
+            dims=self.dims,
+            coords=self.coords,
+            class_names=self.class_names,
+            progress=progress,
+        )
 
 
 def _write(explanations: Sequence[Explanation], outputs: Outputs, *, force: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kerascope.cli import csv_data
-from kerascope.errors import BadInputError, unknown_name
+from kerascope.errors import BadInputError, KerascopeError, unknown_name
 
 FORMATS = "Known: .npy, .npz, .csv, Zarr and HDF5 (file::key picks an array)."
 _H5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -229,12 +229,13 @@ def _read_npy(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
 
 def _read_npz(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not hasattr(archive, "files"):
                 raise BadInputError(f"{path} is a single .npy array: rename it.")
             keys = _choose(path, key, dict.fromkeys(archive.files, ""), inputs)
             arrays = {name: archive[name] for name in keys}
-    except BadInputError:
+    except KerascopeError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _not_numpy(path, error) from error
@@ -242,7 +243,7 @@ def _read_npz(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
 
 
 def _not_numpy(path: Path, error: Exception) -> BadInputError:
-    if "pickle" in str(error):
+    if "pickle" in str(error) or "Python objects" in str(error):
         return BadInputError(
             f"{path} holds pickled Python objects, which can run code and are never opened. Save a numeric "
             f"array: "
@@ -279,6 +280,7 @@ def _read_zarr(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
 
     try:
         top = zarr.open(path, mode="r")
+        items = [] if isinstance(top, zarr.Array) else list(top.members(max_depth=None))
     except Exception as error:  # the stores raise many kinds
         raise BadInputError(f"{path} is not a Zarr store, or it is damaged ({error}).") from error
     if isinstance(top, zarr.Array):
@@ -286,7 +288,7 @@ def _read_zarr(path: Path, key: str | None, inputs: Sequence[str]) -> Data:
             raise BadInputError(f"{path} holds one array: leave ::{key} out.")
         _refuse_pickle(path, top)
         return Data(values=top, source=str(path))
-    arrays = {name: item for name, item in top.members(max_depth=None) if isinstance(item, zarr.Array)}
+    arrays = {name: item for name, item in items if isinstance(item, zarr.Array)}
     axes = {dim for array in arrays.values() if array.ndim > 1 for dim in _zarr_dims(array)}
     found = {
         name: f"{array.shape} {array.dtype}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -15,8 +14,18 @@ from kerascope.errors import BadInputError, IncompatibleMethodError, Unsupported
 from kerascope.lrp import engine
 from kerascope.lrp.rules import Bias, Epsilon, Pass, Rule, Site, ZBox
 from kerascope.model.canonize import input_path
-from kerascope.model.graph import Graph, Node
-from kerascope.model.primitives import GATES, Activation, Affine, Mixture, Opaque, Product, Route, Tensor, Winner
+from kerascope.model.graph import Graph, Node, as_tuple
+from kerascope.model.primitives import (
+    GATES,
+    Activation,
+    Affine,
+    Mixture,
+    Opaque,
+    Product,
+    Route,
+    Tensor,
+    Winner,
+)
 from kerascope.model.propagate import Handler, plain
 from kerascope.model.signs import non_negative
 
@@ -54,8 +63,8 @@ class Composite:
 
     Example:
         >>> from kerascope.lrp import rules
-        >>> Composite([(first_layer, rules.Flat()), (keras.layers.Dense, rules.Epsilon(0.1)), ("*", rules.ZPlus())])
-        Composite(first_layer: Flat(), Dense: Epsilon(epsilon=0.1, bias='absorb'), '*': ZPlus(bias='absorb'))
+        >>> Composite([(first_layer, rules.Flat()), ("top*", rules.Epsilon(0.1)), ("*", rules.ZPlus())])
+        Composite(first_layer: Flat(), 'top*': Epsilon(epsilon=0.1, bias='absorb'), '*': ZPlus(bias='absorb'))
     """
 
     rules: Sequence[tuple[Selector, Rule]]
@@ -66,6 +75,20 @@ class Composite:
             if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Rule)):
                 raise BadInputError(f"A composite is a list of (selector, rule); got the entry {entry!r}.")
         object.__setattr__(self, "rules", tuple(self.rules))
+
+    def within(self, low: Any, high: Any) -> Composite:
+        """Return the composite with bounds for those box rules that have none of their own."""
+        if low is None or high is None:
+            return self
+        return Composite(
+            [
+                (
+                    selector,
+                    replace(rule, low=low, high=high) if isinstance(rule, ZBox) and not rule.bounds else rule,
+                )
+                for selector, rule in self.rules
+            ]
+        )
 
     def rule_for(self, node: Node, first: frozenset[str]) -> Rule | None:
         """Return the rule of a node, None where no selector matches."""
@@ -110,35 +133,29 @@ def first_layers(graph: Graph) -> frozenset[str]:
     return frozenset(node.name for node in graph if kernels(node) and node.inputs[0] in fresh)
 
 
-def assign(graph: Graph, composite: Composite, *, bias: Bias | None, low: Any = None, high: Any = None) -> Assignment:
+def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str) -> Assignment:
     """Give every node of a graph its handler.
 
     Args:
         graph: a canonized graph.
         composite: the rules of the kernel layers.
         bias: replaces the bias convention of every rule; None leaves each rule its own.
-        low: lower bounds of the network's inputs, one per input (or None).
-        high: upper bounds, likewise.
+        dtype: the precision of the graph.
 
     Raises:
         UnsupportedLayerError: if an operation has no rule; the message names it and says what to do.
+        IncompatibleMethodError: if a rule cannot stand where the composite puts it.
     """
     first, known = first_layers(graph), non_negative(graph)
-    bounds = input_bounds(graph, low, high)
     on_input = input_path(graph)
     handlers: dict[str, Handler] = {}
     table: list[tuple[Node, str]] = []
     for node in graph:
         if isinstance(node.op, Affine):
-            rule = _affine_rule(node, composite, first, on_input)
+            rule = _affine_rule(node, composite, first, on_input, same_shape=_keeps_shape(node, graph))
             rule = rule if bias is None else rule.with_bias(bias)
-            site_low, site_high = bounds.get(node.inputs[0], (None, None))
-            site = Site(node.op, node.inputs[0] in known, site_low, site_high, node.name)
-            if isinstance(rule, Pass) and graph.shapes[node.inputs[0]] != graph.shapes[node.outputs[0]]:
-                raise IncompatibleMethodError(
-                    f"Pass() at layer {node.name!r}: its input {graph.shapes[node.inputs[0]]} and output "
-                    f"{graph.shapes[node.outputs[0]]} differ in shape. Give it another rule."
-                )
+            low, high = _bounds_at(node, rule, graph, dtype)
+            site = Site(node.op, node.inputs[0] in known, low, high, node.name)
             handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
         else:
             handlers[node.name], text = _weightless(node, graph)
@@ -146,16 +163,46 @@ def assign(graph: Graph, composite: Composite, *, bias: Bias | None, low: Any = 
     return Assignment(handlers, tuple(table))
 
 
-def _affine_rule(node: Node, composite: Composite, first: frozenset[str], on_input: set[str]) -> Rule:
-    if node.name in on_input:
+def _keeps_shape(node: Node, graph: Graph) -> bool:
+    return graph.shapes[node.inputs[0]] == graph.shapes[node.outputs[0]]
+
+
+def _bounds_at(node: Node, rule: Rule, graph: Graph, dtype: str) -> tuple[Tensor | None, Tensor | None]:
+    """Return the bounds of a layer's input, where its rule knows those of the network's input."""
+    if rule.bounds is None:
+        return None, None
+    shapes = [tuple(size or 1 for size in graph.shapes[i][1:]) for i in graph.inputs]
+    lows, highs = (
+        [ops.convert_to_tensor(array) for array in bound_arrays(bound, shapes, dtype, name)]
+        for bound, name in zip(rule.bounds, ("low", "high"), strict=True)
+    )
+    return input_bounds(graph, lows, highs).get(node.inputs[0], (None, None))
+
+
+def _affine_rule(
+    node: Node, composite: Composite, first: frozenset[str], on_input: set[str], *, same_shape: bool
+) -> Rule:
+    rule = _chosen_rule(node, composite, first, passes=node.name in on_input and same_shape)
+    if isinstance(rule, Pass) and not same_shape:
+        raise IncompatibleMethodError(
+            f"Pass() at layer {node.name!r}: its input and output differ in shape. Give it another rule."
+        )
+    return rule
+
+
+def _chosen_rule(node: Node, composite: Composite, first: frozenset[str], *, passes: bool) -> Rule:
+    if passes:
         return Pass()
     if not kernels(node):
-        explicit = [entry for entry in composite.rules if entry[0] is not kernels and not isinstance(entry[0], str)]
+        explicit = [
+            entry for entry in composite.rules if entry[0] is not kernels and not isinstance(entry[0], str)
+        ]
         return Composite(explicit).rule_for(node, first) or Epsilon()
     rule = composite.rule_for(node, first)
     if rule is None:
         raise UnsupportedLayerError(
-            f"The composite has no rule for layer {node.name!r} ({node.op.label}). Add one, e.g. ('*', ks.rules.Epsilon())."
+            f"The composite has no rule for layer {node.name!r} ({node.op.label}). Add one, e.g. "
+            "('*', ks.rules.Epsilon())."
         )
     return rule
 
@@ -169,13 +216,19 @@ def _weightless(node: Node, graph: Graph) -> tuple[Handler, str]:
     if isinstance(op, Winner):
         return engine.winner_handler, "winner takes all"
     if isinstance(op, Route):
-        return (engine.route_handler, "back to its cells") if op.keeps_cells else (
-            engine.interpolation_handler,
-            f"in proportion (epsilon {engine.MIXTURE_EPSILON:g})",
+        return (
+            (engine.route_handler, "back to its cells")
+            if op.keeps_cells
+            else (
+                engine.interpolation_handler,
+                f"in proportion (epsilon {engine.MIXTURE_EPSILON:g})",
+            )
         )
     if isinstance(op, Product):
         signal = signal_of(node, graph)
-        return engine.product_handler(signal), "half to each" if signal is None else f"all to input {signal + 1}, the gate gets none"
+        return engine.product_handler(
+            signal
+        ), "half to each" if signal is None else f"all to input {signal + 1}, the gate gets none"
     if isinstance(op, Opaque):
         raise unsupported(node, "LRP")
     return plain, "derivative"
@@ -184,9 +237,9 @@ def _weightless(node: Node, graph: Graph) -> tuple[Handler, str]:
 def unsupported(node: Node, method: str) -> UnsupportedLayerError:
     """Return the error for an operation without a rule."""
     return UnsupportedLayerError(
-        f"{method} has no rule for {node.name!r} ({node.op.label}). Use a method that only differentiates (gradient, "
-        "integrated_gradients, smoothgrad) or only asks for outputs (occlusion), or explain the network up to a layer "
-        "before it with target=ks.Neuron(layer, index)."
+        f"{method} has no rule for {node.name!r} ({node.op.label}). Use a method that only differentiates "
+        "(gradient, integrated_gradients, smoothgrad) or only asks for outputs (occlusion), or explain the "
+        "network up to a layer before it with target=ks.Neuron(layer, index)."
     )
 
 
@@ -207,27 +260,32 @@ def _is_gate(tensor: int, graph: Graph) -> bool:
     return False
 
 
-def input_bounds(graph: Graph, low: Any, high: Any) -> dict[int, tuple[Tensor, Tensor]]:
+def input_bounds(
+    graph: Graph, lows: Sequence[Tensor], highs: Sequence[Tensor]
+) -> dict[int, tuple[Tensor, Tensor]]:
     """Carry bounds of the network's inputs through rearrangement and normalisation.
+
+    Args:
+        graph: a graph.
+        lows: one lower bound (1, *S) per input.
+        highs: one upper bound (1, *S) per input.
 
     Returns:
         For each tensor on the input path its bounds, shape (1, *S).
     """
-    if low is None or high is None:
-        return {}
-    bounds = {tensor: (l, h) for tensor, l, h in zip(graph.inputs, low, high, strict=True)}
+    bounds = dict(zip(graph.inputs, zip(lows, highs, strict=True), strict=True))
     on_input = input_path(graph)
     for node in graph:
-        if node.name not in on_input or len(node.outputs) != 1:
+        if node.name not in on_input:
             continue
-        lows, highs = zip(*(bounds[i] for i in node.inputs), strict=True)
-        one, other = node.op(*lows), node.op(*highs)
-        bounds[node.outputs[0]] = (ops.minimum(one, other), ops.maximum(one, other))
+        low, high = zip(*(bounds[i] for i in node.inputs), strict=True)
+        ends = zip(node.outputs, as_tuple(node.op(*low)), as_tuple(node.op(*high)), strict=True)
+        bounds.update({out: (ops.minimum(one, two), ops.maximum(one, two)) for out, one, two in ends})
     return bounds
 
 
-def bound_tensors(value: Any, shapes: Sequence[tuple[int, ...]], dtype: str, name: str) -> list[Tensor]:
-    """Return a bound given by the user as one tensor (1, *S) per input.
+def bound_arrays(value: Any, shapes: Sequence[tuple[int, ...]], dtype: str, name: str) -> list[np.ndarray]:
+    """Return a bound given by the user as one array (1, *S) per input.
 
     Args:
         value: a number, an array that broadcasts against one sample, or a list with one of these per input.
@@ -236,19 +294,18 @@ def bound_tensors(value: Any, shapes: Sequence[tuple[int, ...]], dtype: str, nam
         name: ``"low"`` or ``"high"``, for the error.
     """
     per_input = list(value) if isinstance(value, (list, tuple)) and len(shapes) > 1 else [value] * len(shapes)
-    tensors = []
+    if len(per_input) != len(shapes):
+        raise BadInputError(f"{name}= holds {len(per_input)} bounds; the model has {len(shapes)} inputs.")
+    arrays = []
     for bound, shape in zip(per_input, shapes, strict=True):
         try:
-            filled = np.broadcast_to(np.asarray(bound, dtype), (1, *shape))
+            arrays.append(np.array(np.broadcast_to(np.asarray(bound, dtype), (1, *shape))))
         except ValueError as error:
             raise BadInputError(
-                f"{name}= has shape {np.shape(bound)}, which does not broadcast against one sample of shape {shape}."
+                f"{name}= has shape {np.shape(bound)}, which does not broadcast against one sample of shape "
+                f"{shape}."
             ) from error
-        tensors.append(ops.convert_to_tensor(np.array(filled)))
-    return tensors
-
-
-Builder = Callable[[Any], Composite]
+    return arrays
 
 
 def zbox(method: Any) -> Rule:

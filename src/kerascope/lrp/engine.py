@@ -9,6 +9,7 @@ from keras import ops
 
 from kerascope import backend
 from kerascope.lrp.rules import Branch
+from kerascope.methods.ties import between_tensors, share_ties, unbroadcast
 from kerascope.model.primitives import Activation, Affine, Mixture, Product, Route, Tensor, Winner
 from kerascope.model.propagate import Backward, Handler, sample_sum
 
@@ -119,7 +120,9 @@ def pass_handler(op: Activation, x: Tensor) -> tuple[Tensor, Backward]:
 
 
 def winner_handler(op: Winner, *inputs: Tensor) -> tuple[Tensor, Backward]:
-    """Give relevance to the largest value, to the first of several equal ones."""
+    """Give relevance to the largest value: of equal cells to the first, of equal tensors to each its part."""
+    if between_tensors(op) and len(inputs) > 1:
+        return share_ties(op, *inputs)
     if op.axes is None:
         outputs, pull = backend.vjp(op.fn, *inputs)
         return outputs, lambda arriving: (pull(arriving[0]), None)
@@ -152,7 +155,7 @@ def route_handler(op: Route, *inputs: Tensor) -> tuple[Any, Backward]:
 
 def interpolation_handler(op: Route, *inputs: Tensor) -> tuple[Any, Backward]:
     """Share relevance of interpolated cells in proportion to what each cell brought."""
-    return mixture_handler()(op, *inputs)  # type: ignore[arg-type]
+    return mixture_handler()(op, *inputs)
 
 
 def product_handler(signal: int | None) -> Handler:
@@ -160,15 +163,11 @@ def product_handler(signal: int | None) -> Handler:
 
     def handler(op: Product, *inputs: Tensor) -> tuple[Tensor, Backward]:
         product = op(*inputs)
-        shape = ops.shape(product)
 
         def backward(arriving: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], None]:
             weights = (0.5, 0.5) if signal is None else (1.0 - signal, float(signal))
-            shares = []
-            for x, weight in zip(inputs, weights, strict=True):
-                _, gather = backend.vjp(lambda u: ops.broadcast_to(u, shape), x)
-                shares.append(gather(weight * arriving[0])[0])
-            return tuple(shares), None
+            parts = zip(inputs, weights, strict=True)
+            return tuple(unbroadcast(weight * arriving[0], x) for x, weight in parts), None
 
         return product, backward
 

@@ -19,6 +19,7 @@ from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
 from kerascope.model.propagate import forward
+from kerascope.model.trace import exact
 from kerascope.target import Selection
 
 _Build = Callable[["LRP"], Sequence[tuple[Any, rules.Rule]]]
@@ -69,7 +70,8 @@ PRESETS: dict[str, Preset] = {
         ("epsilon",),
     ),
     "epsilon_alpha2_beta1": Preset(
-        lambda m: [(convolutions, rules.AlphaBeta(2.0, 1.0)), (kernels, rules.Epsilon(m.epsilon))], ("epsilon",)
+        lambda m: [(convolutions, rules.AlphaBeta(2.0, 1.0)), (kernels, rules.Epsilon(m.epsilon))],
+        ("epsilon",),
     ),
     "epsilon_alpha2_beta1_flat": Preset(
         lambda m: [
@@ -88,15 +90,23 @@ PRESETS: dict[str, Preset] = {
         ("epsilon", "gamma", "low", "high"),
     ),
     "excitation_backprop": Preset(lambda m: [(kernels, rules.ZPlus())], bias="ignore", start="one"),
-    "deep_taylor": Preset(lambda m: [(first_layer, rules.WSquare()), (kernels, rules.ZPlus())], bias="ignore"),
+    "deep_taylor": Preset(
+        lambda m: [(first_layer, rules.WSquare()), (kernels, rules.ZPlus())], bias="ignore"
+    ),
     "deep_taylor.bounded": Preset(
-        lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())], ("low", "high"), bias="ignore"
+        lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())],
+        ("low", "high"),
+        bias="ignore",
     ),
 }
 """Composites by name."""
 
 _BOXED = frozenset({"z_box", "epsilon_gamma_box", "deep_taylor.bounded"})
 _TUNED = ("epsilon", "gamma", "alpha", "beta", "low", "high")
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or (np.ndim(value) == 0 and bool(value == default))
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,11 @@ class LRP(Method):
     needs: ClassVar[str] = "a rule for every operation"
     promise: ClassVar[str] = "the explained number less what biases and stabilisers absorbed"
 
+    @property
+    def exact_on_linear(self) -> bool:
+        """See `Method.exact_on_linear`."""
+        return self.composite in ("zero", "epsilon") and self.start != "one"
+
     def __post_init__(self) -> None:
         """Check the fields, and that none is set that the composite does not read."""
         if isinstance(self.composite, str):
@@ -155,7 +170,7 @@ class LRP(Method):
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
         for name in _TUNED:
             value = getattr(self, name)
-            if name not in preset.reads and value is not defaults[name] and value != defaults[name]:
+            if name not in preset.reads and not _is_default(value, defaults[name]):
                 raise BadInputError(
                     f"The composite {self.composite!r} has no use for {name}=; it reads "
                     f"{', '.join((*preset.reads, 'bias', 'start'))}."
@@ -165,49 +180,54 @@ class LRP(Method):
     def _preset(self) -> Preset:
         return PRESETS[self.composite] if isinstance(self.composite, str) else Preset(lambda m: [])
 
+    @property
+    def _rules(self) -> Composite:
+        """The composite in force, with the bounds given to the method."""
+        if isinstance(self.composite, Composite):
+            return self.composite.within(self.low, self.high)
+        return Composite(self._preset.build(self))
+
     def check(self, session: Session) -> None:
         """See `Method.check`."""
         self._check_bounds_given()
         self.assignment(session, session.view.logits)
 
     def _check_bounds_given(self) -> None:
-        if self.composite in _BOXED and (self.low is None or self.high is None):
+        boxed = isinstance(self.composite, str) and self.composite in _BOXED
+        if boxed and (self.low is None or self.high is None):
             raise MissingBaselineError(
-                f"{self.composite} needs the bounds of the input: give low= and high= (numbers, or arrays per cell), "
-                "e.g. low=0.0, high=1.0."
+                f"{self.composite} needs the bounds of the input: give low= and high= (numbers, or arrays "
+                "per cell), e.g. low=0.0, high=1.0."
             )
 
     def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
-        """Refuse inputs outside the bounds of the box rule, counting the cells."""
-        if self.low is None or self.high is None:
-            return
+        """Refuse inputs outside the bounds of a box rule, counting the cells."""
         shapes = [array.shape[1:] for array in inputs]
-        lows = composites.bound_tensors(self.low, shapes, session.view.dtype, "low")
-        highs = composites.bound_tensors(self.high, shapes, session.view.dtype, "high")
-        for array, low, high in zip(inputs, lows, highs, strict=True):
-            outside = int(np.sum((array < np.asarray(low)) | (array > np.asarray(high))))
-            if outside:
-                raise BadInputError(
-                    f"{outside} of {array.size} cells lie outside [low, high]; the input's range is "
-                    f"{array.min():g} to {array.max():g}. Widen the bounds, or use a method without bounds (lrp)."
-                )
+        for bounds in [rule.bounds for _, rule in self._rules.rules if rule.bounds is not None]:
+            lows = composites.bound_arrays(bounds[0], shapes, session.view.dtype, "low")
+            highs = composites.bound_arrays(bounds[1], shapes, session.view.dtype, "high")
+            for array, low, high in zip(inputs, lows, highs, strict=True):
+                outside = int(np.sum((array < low) | (array > high)))
+                if outside:
+                    raise BadInputError(
+                        f"{outside} of {array.size} cells lie outside [low, high]; the input's range is "
+                        f"{array.min():g} to {array.max():g}. Widen the bounds, or use lrp without any."
+                    )
 
     def assignment(self, session: Session, graph: Graph) -> Assignment:
         """Return the handlers of a graph's nodes under this method, prepared once per session."""
-        return session.remember(("lrp", id(self), graph.outputs), lambda: (self, self._assign(session, graph)))[1]
+        found: tuple[LRP, Assignment] = session.remember(
+            ("lrp", id(self), graph.outputs), lambda: (self, self._assign(session, graph))
+        )
+        return found[1]
 
     def _assign(self, session: Session, graph: Graph) -> Assignment:
-        preset = self._preset
-        composite = self.composite if isinstance(self.composite, Composite) else Composite(preset.build(self))
         bias = self.bias
         if bias is None and isinstance(self.composite, str):
-            bias = preset.bias
-        low = high = None
-        if self.low is not None and self.high is not None:
-            shapes = [tuple(size or 1 for size in graph.shapes[i][1:]) for i in graph.inputs]
-            low = composites.bound_tensors(self.low, shapes, session.view.dtype, "low")
-            high = composites.bound_tensors(self.high, shapes, session.view.dtype, "high")
-        return composites.assign(graph, composite, bias=bias, low=low, high=high)
+            bias = self._preset.bias
+        dtype = session.view.dtype
+        with exact(dtype):
+            return composites.assign(graph, self._rules, bias=bias, dtype=dtype)
 
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """See `Method.rule_table`."""
@@ -218,6 +238,8 @@ class LRP(Method):
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
+        # Also here: a method that averages over changed inputs must not leave the box unseen.
+        self.check_inputs(session, batch.inputs)
         selection = batch.selection
 
         def build() -> Callable[..., Any]:
@@ -283,7 +305,9 @@ class DeepTaylor(LRP):
 
     composite: str | Composite = "deep_taylor"
 
-    question: ClassVar[str] = "Which cells carry the evidence for this output, by a Taylor expansion of every ReLU?"
+    question: ClassVar[str] = (
+        "Which cells carry the evidence for this output, by a Taylor expansion of every ReLU?"
+    )
     paper: ClassVar[str] = "Montavon et al. 2017, Pattern Recognition 65: 211-222"
     needs: ClassVar[str] = "ReLU networks"
     promise: ClassVar[str] = "the positive part of the explained number less what was absorbed"
@@ -298,19 +322,20 @@ class DeepTaylor(LRP):
         """See `Method.check_selection`."""
         if selection.fn is not None:
             raise IncompatibleMethodError(
-                "deep_taylor decomposes the value of an output; a function of the logits has no rule. Give a class, or "
-                "use lrp."
+                "deep_taylor decomposes the value of an output; a function of the logits has no rule. Give a "
+                "class, or use lrp."
             )
 
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         positive = ops.cast(explained > 0, logits.dtype)
-        return seed * logits * ops.reshape(positive, (-1,) + (1,) * (len(logits.shape) - 1))
+        start = super()._start(seed, logits, explained)
+        return start * ops.reshape(positive, (-1,) + (1,) * (len(logits.shape) - 1))
 
     def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
         negative = int(np.sum(explained <= 0))
         if not negative:
             return ()
         return (
-            f"{negative} explained logits are not positive: Deep Taylor decomposition starts from max(logit, 0), so "
-            "their maps are zero. Explain a contrast, or use lrp.",
+            f"{negative} explained logits are not positive: Deep Taylor decomposition starts from max(logit, "
+            "0), so their maps are zero. Explain a contrast, or use lrp.",
         )

@@ -37,7 +37,7 @@ class Term:
 class Branch:
     """A share of the relevance, ``weight`` * R, spread in proportion to the sum of the terms.
 
-    ``bias`` joins the denominator. ``where``: restricts the branch to outputs with z > 0 (``1``) or z < 0 (``-1``).
+    ``bias`` joins the denominator. ``where`` restricts the branch to outputs with z > 0 (1) or z < 0 (-1).
     ``epsilon`` is added to the denominator with its sign; 0 leaves exact zeros to be counted as absorbed.
     """
 
@@ -165,10 +165,14 @@ class Gamma(Rule):
         lifted, lowered = kernel + g * _plus(kernel), kernel + g * _minus(kernel)
         return (
             Branch(
-                _signed(site, lifted, lowered), bias=_bias(site, self.bias, lambda b: b + g * _plus(b)), where=1
+                _signed(site, lifted, lowered),
+                bias=_bias(site, self.bias, lambda b: b + g * _plus(b)),
+                where=1,
             ),
             Branch(
-                _signed(site, lowered, lifted), bias=_bias(site, self.bias, lambda b: b + g * _minus(b)), where=-1
+                _signed(site, lowered, lifted),
+                bias=_bias(site, self.bias, lambda b: b + g * _minus(b)),
+                where=-1,
             ),
         )
 
@@ -177,7 +181,7 @@ class Gamma(Rule):
 class AlphaBeta(Rule):
     """LRP-alpha-beta: alpha q+/(sum q+ + b+) - beta q-/(sum q- + b-), q = x W. Bach et al. 2015.
 
-    A neuron without negative (positive) contributions loses the beta (alpha) share: it is counted as absorbed.
+    A neuron without negative (positive) contributions loses the beta (alpha) share; it counts as absorbed.
 
     Args:
         alpha: weight of the positive part.
@@ -257,8 +261,8 @@ class ZBox(Rule):
         """See `Rule.branches`."""
         if site.low is None or site.high is None:
             raise BadInputError(
-                f"ZBox at layer {site.name!r} needs the bounds of its input: it can only stand on a first layer, and "
-                "low= and high= must be given."
+                f"ZBox at layer {site.name!r} needs the bounds of its input: it can only stand on a first "
+                "layer, and low= and high= must be given."
             )
         low, high = site.low, site.high
         plus, minus = _plus(site.op.kernel), _minus(site.op.kernel)

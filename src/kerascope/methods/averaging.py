@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from kerascope import baseline as baselines
 from kerascope.errors import BadInputError
-from kerascope.methods.base import Attribution, Batch, Method, missing_baseline
+from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.gradient import Gradient
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
@@ -21,8 +22,9 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(steps, (int, np.integer)) or steps < 1:
         raise BadInputError(f"steps must be a whole number of at least 1; got {steps!r}.")
     nodes, weights = np.polynomial.legendre.leggauss(int(steps))
-    weights = weights / 2
-    return (nodes + 1) / 2, weights / weights.sum()
+    weights = weights / weights.sum()
+    weights[len(weights) // 2] += 1 - math.fsum(weights)  # the largest one takes what rounding left
+    return (nodes + 1) / 2, weights
 
 
 def chunks(draws: int, rows: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -30,6 +32,44 @@ def chunks(draws: int, rows: int, size: int) -> Iterator[tuple[np.ndarray, np.nd
     for start in range(0, draws * rows, size):
         flat = np.arange(start, min(start + size, draws * rows))
         yield flat // rows, flat % rows
+
+
+def add_rows(total: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+    """Add values to the rows they belong to; rows may recur, in the order in which `chunks` gives them."""
+    for start in range(0, len(rows), len(total)):  # so many in a row are different ones
+        piece = slice(start, start + len(total))
+        total[rows[piece]] += values[piece]
+
+
+class Moments:
+    """Mean and standard error of maps (N, T, *S) that come draw by draw.
+
+    Sums run over the differences to each sample's first draw: where all draws are equal the error is zero,
+    not the rounding of a difference of squares.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.first = np.zeros(shape)
+        self.sum, self.squares = np.zeros(shape), np.zeros(shape)
+
+    def add(self, draws: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+        """Take in the values of some pairs (draw, row); a row's draw 0 has to come first."""
+        values = values.astype("float64")
+        self.first[rows[draws == 0]] = values[draws == 0]
+        difference = values - self.first[rows]
+        add_rows(self.sum, rows, difference)
+        add_rows(self.squares, rows, np.square(difference))
+
+    def mean(self, draws: int) -> np.ndarray:
+        """Return the mean over the draws."""
+        return self.first + self.sum / draws
+
+    def error(self, draws: int) -> np.ndarray:
+        """Return the standard error of the mean; nan for a single draw, of which it is not known."""
+        if draws < 2:
+            return np.full(self.sum.shape, np.nan)
+        variance = np.maximum(self.squares / draws - np.square(self.sum / draws), 0)
+        return np.asarray(np.sqrt(variance / (draws - 1)))
 
 
 def expected_difference(
@@ -69,10 +109,17 @@ class IntegratedGradients(Method):
     baseline: Any = None
 
     family: ClassVar[str] = "attribution"
-    question: ClassVar[str] = "How much did each cell contribute to the output, compared with the absent input?"
+    question: ClassVar[str] = (
+        "How much did each cell contribute to the output, compared with the absent input?"
+    )
     paper: ClassVar[str] = "Sundararajan et al. 2017, ICML"
     needs: ClassVar[str] = "a baseline or background samples"
     promise: ClassVar[str] = "the explained number less its mean at the baselines"
+
+    @property
+    def exact_on_linear(self) -> bool:
+        """See `Method.exact_on_linear`."""
+        return True
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -80,28 +127,46 @@ class IntegratedGradients(Method):
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
-        if self.baseline is None and session.background is None:
-            raise missing_baseline("integrated_gradients")
+        self._baselines(session)
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
+        """See `Method.check_inputs`."""
+        refuse_baselines(inputs, self._baselines(session)[0])
+
+    def _baselines(self, session: Session) -> tuple[Arrays, str]:
+        shapes = session.shapes
+        asked = baselines.Asked("integrated_gradients")
+        found: tuple[Any, Arrays, str] = session.remember(
+            ("baseline", id(self)),
+            lambda: (
+                self,
+                *baselines.resolve(self.baseline, session.view, session.background, shapes, asked),
+            ),
+        )
+        return found[1:]
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         batch = batch.settled(session)
-        shapes = [array.shape[1:] for array in batch.inputs]
-        _, arrays, text = session.remember(
-            ("baseline", id(self)),
-            lambda: (self, *baselines.resolve(self.baseline, session, shapes, "integrated_gradients")),
-        )
+        arrays, text = self._baselines(session)
         nodes, weights = gauss_legendre(self.steps)
         count = len(arrays[0])
         positions = np.tile(nodes, count)
         shares = np.tile(weights, count) / count
         owners = np.repeat(np.arange(count), len(nodes))
-        found = path_attribution(session, batch, arrays, owners, positions, shares)
+        found = path_attribution(session, batch, arrays, owners=owners, positions=positions, shares=shares)
         return replace(found, baseline_text=text)
 
 
 def path_attribution(
-    session: Session, batch: Batch, arrays: Arrays, owners: np.ndarray, positions: np.ndarray, shares: np.ndarray
+    session: Session,
+    batch: Batch,
+    arrays: Arrays,
+    *,
+    owners: np.ndarray,
+    positions: np.ndarray,
+    shares: np.ndarray,
+    sampled: bool = False,
 ) -> Attribution:
     """Average (x - b) * grad f(b + t (x - b)) over pairs of a baseline b and a position t.
 
@@ -112,9 +177,12 @@ def path_attribution(
         owners: which baseline each draw starts from (D,).
         positions: t of each draw (D,).
         shares: weight of each draw (D,), summing to 1.
+        sampled: whether the draws are random and of equal weight, so that there is a standard error.
     """
     selection, rows = batch.selection, len(batch)
-    totals = [np.zeros((rows, selection.count, *x.shape[1:])) for x in batch.inputs]
+    shapes = [(rows, selection.count, *x.shape[1:]) for x in batch.inputs]
+    totals = [np.zeros(shape) for shape in shapes]
+    spreads = [Moments(shape) for shape in shapes if sampled]
     for draws, index in chunks(len(owners), rows, session.batch_size):
         deltas = [x[index] - b[owners[draws]] for x, b in zip(batch.inputs, arrays, strict=True)]
         points = [
@@ -122,8 +190,11 @@ def path_attribution(
             for b, delta in zip(arrays, deltas, strict=True)
         ]
         grads, _, _ = session.gradients(points, selection.rows(index))
-        for total, grad, delta in zip(totals, grads, deltas, strict=True):
-            np.add.at(total, index, _over_sample(shares[draws], grad) * grad * delta[:, None])
+        products = [grad * delta[:, None] for grad, delta in zip(grads, deltas, strict=True)]
+        for total, product in zip(totals, products, strict=True):
+            add_rows(total, index, _over_sample(shares[draws], product) * product)
+        for spread, product in zip(spreads, products, strict=False):
+            spread.add(draws, index, product)
     logits = session.logits(batch.inputs, selection)
     explained = selection.numbers_own(logits)
     expected, at_baseline = expected_difference(session, batch, arrays, explained)
@@ -135,7 +206,8 @@ def path_attribution(
         logits=logits,
         baseline=arrays,
         baseline_output=at_baseline,
-        warnings=_equal_to_baseline(batch.inputs, arrays),
+        standard_error=tuple(s.error(len(owners)).astype(session.view.dtype) for s in spreads) or None,
+        warnings=_said_of_baselines(batch.inputs, arrays),
     )
 
 
@@ -143,18 +215,30 @@ def _over_sample(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
     return vector.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def _equal_to_baseline(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
+def _are_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> np.ndarray:
+    """Return which samples equal every baseline (N,)."""
     same = np.ones(len(inputs[0]), bool)
     for x, b in zip(inputs, arrays, strict=True):
         same &= np.array([bool(np.all(b == row)) for row in x])
-    if same.all():
+    return same
+
+
+def refuse_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> None:
+    """Refuse samples of which every one equals every baseline."""
+    if _are_baselines(inputs, arrays).all():
         raise BadInputError(
-            "Every sample equals every baseline: the difference to explain is zero. Give other samples as background, "
-            "or another baseline."
+            "Every sample equals every baseline: the difference to explain is zero. Give other samples as "
+            "background, or another baseline."
         )
-    if not same.any():
-        return ()
-    return (f"{int(same.sum())} samples equal the baseline: their maps are zero, whatever the model does.",)
+
+
+def _said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
+    count = int(_are_baselines(inputs, arrays).sum())
+    return (
+        (f"{count} samples equal the baseline: their maps are zero, whatever the model does.",)
+        if count
+        else ()
+    )
 
 
 @dataclass(frozen=True)
@@ -164,6 +248,7 @@ class ExpectedGradients(Method):
     A = mean over background samples b and positions t of (x - b) * grad f(b + t (x - b)). Every background
     sample is used equally often (``draws`` in all, at least one each), at stratified positions drawn from the
     seed. The values sum to f(x) - mean f(b) up to the sampling error, which the completeness gap shows.
+    The standard error is that of as many independent pairs from this background; strata make it smaller.
 
     Args:
         draws: how many pairs (b, t); rounded up to a multiple of the number of background samples.
@@ -181,6 +266,11 @@ class ExpectedGradients(Method):
     promise: ClassVar[str] = "the explained number less its mean over the background"
     stochastic: ClassVar[bool] = True
 
+    @property
+    def exact_on_linear(self) -> bool:
+        """See `Method.exact_on_linear`."""
+        return True
+
     def __post_init__(self) -> None:
         """Check the fields."""
         if self.draws < 1:
@@ -188,14 +278,20 @@ class ExpectedGradients(Method):
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
+        self._background(session)
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
+        """See `Method.check_inputs`."""
+        refuse_baselines(inputs, self._background(session))
+
+    def _background(self, session: Session) -> Arrays:
         if session.background is None:
-            raise missing_baseline("expected_gradients")
+            raise baselines.Asked("expected_gradients", option=None).missing()
+        return session.background
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        arrays = session.background
-        if arrays is None:
-            raise missing_baseline("expected_gradients")
+        arrays = self._background(session)
         batch = batch.settled(session)
         count = len(arrays[0])
         per_baseline = -(-self.draws // count)
@@ -204,7 +300,9 @@ class ExpectedGradients(Method):
         strata = np.tile(np.arange(per_baseline), count)
         positions = (strata + rng.random(len(owners))) / per_baseline
         shares = np.full(len(owners), 1 / len(owners))
-        found = path_attribution(session, batch, arrays, owners, positions, shares)
+        found = path_attribution(
+            session, batch, arrays, owners=owners, positions=positions, shares=shares, sampled=True
+        )
         return replace(found, baseline_text=f"{count} background samples")
 
 
@@ -239,7 +337,9 @@ class SmoothGrad(Method):
         if not isinstance(self.base, Method):
             raise BadInputError(f"base must be a method object such as ks.Gradient(); got {self.base!r}.")
         if self.draws < 1 or self.noise < 0:
-            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
+            raise BadInputError(
+                f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}."
+            )
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
@@ -248,6 +348,10 @@ class SmoothGrad(Method):
     def check_selection(self, selection: Selection) -> None:
         """See `Method.check_selection`."""
         self.base.check_selection(selection)
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
+        """See `Method.check_inputs`."""
+        self.base.check_inputs(session, inputs)
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -272,7 +376,12 @@ class SmoothGrad(Method):
 
 
 def average_over_noise(
-    base: Method, session: Session, batch: Batch, draws: int, noise: float, of: Callable[..., Any] | None = None
+    base: Method,
+    session: Session,
+    batch: Batch,
+    draws: int,
+    noise: float,
+    of: Callable[..., Any] | None = None,
 ) -> tuple[Arrays, Arrays]:
     """Average a method's maps over noisy copies.
 
@@ -281,32 +390,29 @@ def average_over_noise(
     """
     rows = len(batch)
     scales = [noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
-    sums = [np.zeros((rows, batch.selection.count, *x.shape[1:])) for x in batch.inputs]
-    squares = [np.zeros_like(total) for total in sums]
+    moments = [Moments((rows, batch.selection.count, *x.shape[1:])) for x in batch.inputs]
     for which, index in chunks(draws, rows, session.batch_size):
         noisy = _noisy(batch, scales, which, index)
         maps = base.attribute(session, batch.with_inputs(noisy, index)).values
-        for total, square, values in zip(sums, squares, maps, strict=True):
-            value = values if of is None else of(values)
-            np.add.at(total, index, value)
-            np.add.at(square, index, np.square(value, dtype="float64"))
-    means = [total / draws for total in sums]
-    variance = [np.maximum(square / draws - mean**2, 0) for square, mean in zip(squares, means, strict=True)]
-    errors = [np.sqrt(v / max(draws - 1, 1)) for v in variance]
+        for moment, values in zip(moments, maps, strict=True):
+            moment.add(which, index, values if of is None else of(values))
     dtype = session.view.dtype
-    return tuple(m.astype(dtype) for m in means), tuple(e.astype(dtype) for e in errors)
+    means = tuple(moment.mean(draws).astype(dtype) for moment in moments)
+    return means, tuple(moment.error(draws).astype(dtype) for moment in moments)
 
 
 def _spread(session: Session, number: int, x: np.ndarray) -> np.ndarray:
     if session.background is not None:
         return np.asarray(np.ptp(session.background[number]))
-    return np.ptp(x.reshape(len(x), -1), axis=1).reshape(-1, *(1,) * (x.ndim - 1))
+    spread = np.ptp(x.reshape(len(x), -1), axis=1)
+    return np.asarray(spread).reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _noisy(batch: Batch, scales: list[np.ndarray], which: np.ndarray, index: np.ndarray) -> list[np.ndarray]:
     """Return the rows ``index`` with the noise of the draws ``which``; each draw has a stream of its own."""
+    shapes = [x.shape[1:] for x in batch.inputs]
     drawn = {
-        int(k): [np.random.default_rng((batch.seed, int(k), i)).normal(size=x.shape[1:]) for i, x in enumerate(batch.inputs)]
+        int(k): [np.random.default_rng((batch.seed, int(k), i)).normal(size=s) for i, s in enumerate(shapes)]
         for k in np.unique(which)
     }
     noisy = []

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerascope.errors import MissingBaselineError
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
@@ -76,7 +75,7 @@ class Method(ABC):
     """
 
     family: ClassVar[str] = "attribution"
-    """``"function"``, ``"signal"``, ``"attribution"``, ``"localisation"``, ``"perturbation"`` or ``"control"``."""
+    """One of function, signal, attribution, localisation, perturbation, control."""
     question: ClassVar[str] = ""
     """The question the map answers, in one sentence."""
     paper: ClassVar[str] = ""
@@ -95,6 +94,10 @@ class Method(ABC):
         Methods without a baseline promise w * x.
         """
         return False
+
+    def depends_on_seed(self, session: Session) -> bool:
+        """Whether another seed gives other maps here."""
+        return self.stochastic
 
     @abstractmethod
     def attribute(self, session: Session, batch: Batch) -> Attribution:
@@ -132,11 +135,3 @@ class Method(ABC):
     def caveats(self) -> tuple[str, ...]:
         """What a reader of any of the method's maps should be warned of."""
         return ()
-
-
-def missing_baseline(method: str) -> MissingBaselineError:
-    """Return the error for a method that needs an absent input and was given none."""
-    return MissingBaselineError(
-        f"{method} compares with an absent input, and none was given. Give background=… (some training samples) or "
-        "baseline='zeros'."
-    )

@@ -25,8 +25,7 @@ class _CAM(Method):
     Args:
         layer: the layer whose activations A (*spatial, K) are weighed; None: the last one with spatial axes.
         relu: whether negative values of the map are set to 0; None: as in the method's paper.
-        upsample: whether the map is enlarged to the input's size (linearly), else ``values`` repeats nothing
-            and holds the enlarged nearest cells.
+        upsample: how ``values`` is enlarged to the input's size: linearly (True) or by nearest cells.
     """
 
     layer: str | None = None
@@ -43,6 +42,13 @@ class _CAM(Method):
             raise IncompatibleMethodError("Class activation maps are defined for models with one input.")
         self.place(session)
 
+    def check_selection(self, selection: Selection) -> None:
+        """See `Method.check_selection`."""
+        if selection.kind == "neuron":
+            raise IncompatibleMethodError(
+                "Class activation maps explain outputs, not units inside the network."
+            )
+
     def place(self, session: Session) -> tuple[Graph, int, str]:
         """Return the graph, the tensor whose activations are weighed, and the layer's name.
 
@@ -50,23 +56,22 @@ class _CAM(Method):
             IncompatibleMethodError: if no layer has spatial axes.
         """
         key = ("cam", self.layer, session.view.logits.outputs)
-        return session.remember(key, lambda: _place(session, self.layer))
+        found: tuple[Graph, int, str] = session.remember(key, lambda: _place(session, self.layer))
+        return found
 
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """See `Method.rule_table`."""
         _, _, name = self.place(session)
-        return [row | {"rule": "map taken here"} if row["node"] == name else row for row in super().rule_table(session)]
+        rows = super().rule_table(session)
+        return [row | {"rule": "map taken here"} if row["node"] == name else row for row in rows]
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        if batch.selection.kind == "neuron":
-            raise IncompatibleMethodError("Class activation maps explain outputs, not units inside the network.")
         graph, tensor, name = self.place(session)
-        graph = graph.restrict(batch.selection.graph.outputs)
         selection = replace(batch.selection, graph=graph)
 
         def build() -> Callable[..., Any]:
-            return lambda xs, codes, against: _activations_and_gradients(graph, tensor, selection, xs, codes, against)
+            return lambda *args: _activations_and_gradients(graph, tensor, selection, *args)
 
         found = session.run(("cam", tensor), build, batch.inputs, selection)
         activations, grads, explained, logits = found
@@ -86,7 +91,7 @@ class _CAM(Method):
         )
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """Return the map (B, T, *spatial) from activations (B, *spatial, K) and gradients (B, T, *spatial, K)."""
+        """Return the map (B, T, *spatial) of activations (B, *spatial, K), gradients (B, T, *spatial, K)."""
         raise NotImplementedError
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
@@ -103,13 +108,18 @@ def _place(session: Session, layer: str | None) -> tuple[Graph, int, str]:
             raise IncompatibleMethodError(
                 f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, which has no spatial axes."
             )
-        return view.keeping(tensor), tensor, layer
+        graph = view.keeping(tensor).restrict(view.logits.outputs)
+        if not any(tensor in node.outputs for node in graph):
+            raise IncompatibleMethodError(
+                f"Layer {layer!r} has no part in the output explained. Name another one."
+            )
+        return graph, tensor, layer
     graph = view.logits
-    spatial = [node for node in graph if _is_spatial(graph, node.outputs[0]) and _counts(node.op)]
+    spatial = [node for node in graph if _counts(node.op) and _is_map(graph.shapes[node.outputs[0]], session)]
     if not spatial:
         raise IncompatibleMethodError(
-            "No layer of this model has spatial axes (rank 3 or more), so there is nothing to map. Use lrp or "
-            "integrated_gradients."
+            "No layer of this model has spatial axes (rank 3 or more), so there is nothing to map. Use lrp "
+            "or integrated_gradients."
         )
     return graph, spatial[-1].outputs[0], spatial[-1].name
 
@@ -120,6 +130,12 @@ def _counts(op: Any) -> bool:
 
 def _is_spatial(graph: Graph, tensor: int) -> bool:
     return len(graph.shapes[tensor]) >= 3
+
+
+def _is_map(shape: tuple[int | None, ...], session: Session) -> bool:
+    """Whether a tensor has more than one place: a pooling that keeps its axes leaves just one."""
+    spatial = shape[2:] if session.view.channels_first else shape[1:-1]
+    return any(size != 1 for size in spatial)
 
 
 def _activations_and_gradients(
@@ -148,7 +164,7 @@ def _lay_over(raw: np.ndarray, shape: tuple[int, ...], channels_first: bool, *, 
     if len(shape) == len(spatial):
         return enlarged
     count = shape[0] if channels_first else shape[-1]
-    return np.repeat(np.expand_dims(enlarged, channel), count, axis=channel)
+    return np.asarray(np.repeat(np.expand_dims(enlarged, channel), count, axis=channel))
 
 
 def _enlarge(values: np.ndarray, axis: int, size: int, *, smooth: bool) -> np.ndarray:
@@ -156,18 +172,22 @@ def _enlarge(values: np.ndarray, axis: int, size: int, *, smooth: bool) -> np.nd
     have = values.shape[axis]
     places = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
     if not smooth:
-        return np.take(values, np.minimum(np.arange(size) * have // size, have - 1), axis=axis)
+        return np.asarray(np.take(values, np.arange(size) * have // size, axis=axis))
     left = np.floor(places).astype(int)
     right = np.minimum(left + 1, have - 1)
     share = (places - left).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-    return np.take(values, left, axis=axis) * (1 - share) + np.take(values, right, axis=axis) * share
+    mixed = np.take(values, left, axis=axis) * (1 - share) + np.take(values, right, axis=axis) * share
+    return np.asarray(mixed)
 
 
 def _empty_maps(raw: np.ndarray) -> tuple[str, ...]:
     empty = int(np.sum(~np.any(raw, axis=tuple(range(2, raw.ndim)))))
     if not empty:
         return ()
-    return (f"{empty} maps are zero everywhere: nothing in the layer speaks for the target (relu=False shows the rest).",)
+    return (
+        f"{empty} maps are zero everywhere: nothing in the layer speaks for the target (relu=False shows "
+        "what speaks against it).",
+    )
 
 
 def _spatial_axes(array: np.ndarray, first: int) -> tuple[int, ...]:
@@ -194,14 +214,14 @@ class GradCAM(_CAM):
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `_CAM.weigh`."""
         weights = g.mean(axis=_spatial_axes(g, 2), keepdims=True)
-        return (weights * a[:, None]).sum(axis=-1)
+        return np.asarray((weights * a[:, None]).sum(axis=-1))
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
         notes = super()._notes(graph, tensor, name)
         if not _head_is_average(graph, tensor):
             notes += (
-                "Position matters to what follows this layer (it is not a global average), and Grad-CAM averages the "
-                "gradient over positions: hires_cam keeps it.",
+                "Position matters to what follows this layer (it is not a global average), and Grad-CAM "
+                "averages the gradient over positions: hires_cam keeps it.",
             )
         return notes
 
@@ -225,7 +245,7 @@ class HiResCAM(_CAM):
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `_CAM.weigh`."""
-        return (g * a[:, None]).sum(axis=-1)
+        return np.asarray((g * a[:, None]).sum(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -250,18 +270,24 @@ class CAM(_CAM):
     def check(self, session: Session) -> None:
         """See `Method.check`."""
         super().check(session)
-        graph, tensor, name = self.place(session)
+        graph, tensor, _ = self.place(session)
         if not _head_is_average(graph, tensor):
-            raise IncompatibleMethodError(
-                f"cam needs a global average pooling and one dense layer after {name!r}; this model has something else "
-                "there. Use hires_cam or grad_cam."
-            )
+            raise self._misfit(session)
+
+    def _misfit(self, session: Session) -> IncompatibleMethodError:
+        return IncompatibleMethodError(
+            f"cam needs a global average pooling and one dense layer after {self.place(session)[2]!r}; this "
+            "model has something else there. Use hires_cam or grad_cam."
+        )
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `_CAM.weigh`."""
         # Behind a global average the gradient is w / Z in every cell, so its sum is the class's weights.
-        weights = g.sum(axis=_spatial_axes(g, 2), keepdims=True)
-        return (weights * a[:, None]).sum(axis=-1)
+        axes = _spatial_axes(g, 2)
+        if np.any(np.ptp(g, axis=axes) > 1e-5 * np.abs(g).max(axis=axes)):
+            raise self._misfit(session)
+        weights = g.sum(axis=axes, keepdims=True)
+        return np.asarray((weights * a[:, None]).sum(axis=-1))
 
 
 def _head_is_average(graph: Graph, tensor: int) -> bool:

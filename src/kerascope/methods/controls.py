@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import ndimage
 
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.perturbation import channel_axis_of
@@ -27,8 +26,8 @@ class Random(Method):
         count = batch.selection.count
         maps = []
         for i, x in enumerate(batch.inputs):
-            noise = np.random.default_rng((batch.seed, i)).normal(size=(count, *x.shape[1:]))
-            maps.append(np.repeat(noise[None].astype(session.view.dtype), len(x), axis=0))
+            noise = np.random.default_rng((batch.seed, i)).normal(size=x.shape[1:]).astype(session.view.dtype)
+            maps.append(np.tile(noise, (len(x), count, *(1,) * noise.ndim)))
         return Attribution(values=tuple(maps))
 
 
@@ -64,7 +63,8 @@ class Edges(Method):
             data = x.astype("float64")
             laplacian = np.zeros_like(data)
             for axis in axes:
-                laplacian += ndimage.correlate1d(data, [1.0, -2.0, 1.0], axis=axis, mode="nearest")
+                borders = [(1, 1) if a == axis else (0, 0) for a in range(data.ndim)]
+                laplacian += np.diff(np.pad(data, borders, mode="edge"), n=2, axis=axis)
             edges = np.abs(laplacian).astype(session.view.dtype)
             maps.append(np.repeat(edges[:, None], batch.selection.count, axis=1))
         return Attribution(values=tuple(maps))

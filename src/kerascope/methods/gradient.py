@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from keras import ops
 
+from kerascope import backend
 from kerascope.errors import BadInputError
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.relu import require_relu
 from kerascope.methods.session import Session
-from kerascope.model.graph import Graph
-from kerascope.model.primitives import Activation, Affine, Opaque, Tensor
+from kerascope.methods.ties import tie_handlers
+from kerascope.model.graph import Graph, Node
+from kerascope.model.primitives import Activation, Affine, Opaque, Product, Route, Tensor
 from kerascope.model.propagate import Backward, Handler, forward
 from kerascope.target import Selection
 
@@ -46,7 +48,9 @@ class Saliency(Gradient):
     Reference: Simonyan et al. 2014, "Deep inside convolutional networks", ICLR workshop.
     """
 
-    question: ClassVar[str] = "How strongly would the output react to a small change of this cell, either way?"
+    question: ClassVar[str] = (
+        "How strongly would the output react to a small change of this cell, either way?"
+    )
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -65,32 +69,47 @@ class InputXGradient(Method):
     """
 
     family: ClassVar[str] = "attribution"
-    question: ClassVar[str] = "How much did each cell contribute, taking the network as linear where it stands?"
+    question: ClassVar[str] = (
+        "How much did each cell contribute, taking the network as linear where it stands?"
+    )
     paper: ClassVar[str] = "Shrikumar et al. 2016, arXiv:1605.01713"
     promise: ClassVar[str] = "the explained number, on networks without biases"
+
+    @property
+    def exact_on_linear(self) -> bool:
+        """See `Method.exact_on_linear`."""
+        return True
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         grads, explained, logits = session.gradients(batch.inputs, batch.selection)
         values = tuple(x[:, None] * grad for x, grad in zip(batch.inputs, grads, strict=True))
-        complete = batch.selection.fn is None and is_homogeneous(batch.selection.graph)
-        return Attribution(values=values, expected=explained if complete else None, explained=explained, logits=logits)
+        graph = batch.selection.graph
+        homogeneous: bool = session.remember(("homogeneous", graph.outputs), lambda: is_homogeneous(graph))
+        complete = batch.selection.fn is None and homogeneous
+        return Attribution(
+            values=values, expected=explained if complete else None, explained=explained, logits=logits
+        )
 
 
 _HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
 
 
 def is_homogeneous(graph: Graph) -> bool:
-    """Whether f(s x) = s f(x) for s > 0: no bias anywhere, and only ReLU-like activations."""
-    for node in graph:
-        op = node.op
-        if isinstance(op, Affine) and op.bias is not None and bool(np.any(np.asarray(ops.convert_to_numpy(op.bias)))):
-            return False
-        if isinstance(op, Activation) and op.name not in _HOMOGENEOUS:
-            return False
-        if isinstance(op, Opaque) or op.kind == "product":
-            return False
-    return True
+    """Whether f(s x) = s f(x) for s > 0: no bias or constant anywhere, and only ReLU-like activations."""
+    return not any(_breaks_homogeneity(node, graph) for node in graph)
+
+
+def _breaks_homogeneity(node: Node, graph: Graph) -> bool:
+    op = node.op
+    if isinstance(op, Affine):
+        return op.bias is not None and bool(np.any(backend.to_numpy(op.bias)))
+    if isinstance(op, Activation):
+        return op.name not in _HOMOGENEOUS
+    if isinstance(op, Route) and op.pads:
+        nothing = [ops.zeros((1, *(size or 1 for size in graph.shapes[i][1:]))) for i in node.inputs]
+        return bool(np.any(backend.to_numpy(op.fn(*nothing))))
+    return isinstance(op, (Opaque, Product))
 
 
 def _guided(op: Activation, x: Tensor) -> tuple[Tensor, Backward]:
@@ -127,8 +146,8 @@ class _ReluBackprop(Method):
     def caveats(self) -> tuple[str, ...]:
         """See `Method.caveats`."""
         return (
-            f"{type(self).__name__} sketches the signal and depends little on the upper layers (Adebayo et al. 2018; "
-            "Nie et al. 2018): do not read it as evidence for one class against another.",
+            f"{type(self).__name__} sketches the signal and depends little on the upper layers (Adebayo et "
+            "al. 2018; Nie et al. 2018): do not read it as evidence for one class against another.",
         )
 
     def check(self, session: Session) -> None:
@@ -148,12 +167,17 @@ class _ReluBackprop(Method):
         def build() -> Callable[..., Any]:
             return lambda xs, codes, against: self._walk(selection, xs, codes, against)
 
-        values, explained, logits = session.run((type(self).__name__, self.start), build, batch.inputs, selection)
+        values, explained, logits = session.run(
+            (type(self).__name__, self.start), build, batch.inputs, selection
+        )
         return Attribution(values=tuple(values), explained=explained, logits=list(logits))
 
-    def _walk(self, selection: Selection, xs: Sequence[Tensor], codes: Tensor, against: Tensor) -> tuple[Any, ...]:
+    def _walk(
+        self, selection: Selection, xs: Sequence[Tensor], codes: Tensor, against: Tensor
+    ) -> tuple[Any, ...]:
         graph = selection.graph
-        handlers = {node.name: self._handler() for node in graph if isinstance(node.op, Activation)}
+        handlers = tie_handlers(graph)
+        handlers |= {node.name: self._handler() for node in graph if isinstance(node.op, Activation)}
         values, walk = forward(graph, tuple(xs), handlers)
         logits = [values[i] for i in graph.outputs]
         seeds, explained = selection.seed(logits, codes, against)
@@ -161,7 +185,9 @@ class _ReluBackprop(Method):
         for seed in seeds:
             start = seed if self.start == "one" else [s * z for s, z in zip(seed, logits, strict=True)]
             walked = walk(dict(zip(graph.outputs, start, strict=True)))
-            maps.append([walked.values.get(i, ops.zeros_like(x)) for i, x in zip(graph.inputs, xs, strict=True)])
+            maps.append(
+                [walked.values.get(i, ops.zeros_like(x)) for i, x in zip(graph.inputs, xs, strict=True)]
+            )
         stacked = [ops.stack([column[i] for column in maps], axis=1) for i in range(len(xs))]
         return stacked, explained, logits
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from kerascope import baseline as baselines
 from kerascope import groups as grouping
-from kerascope.errors import BadInputError
-from kerascope.methods.base import Attribution, Batch, Method, missing_baseline
+from kerascope.errors import BadInputError, IncompatibleMethodError
 from kerascope.methods.averaging import chunks
-from kerascope.methods.session import Arrays, Session
+from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.session import Session
 
 _LONG = 64
 _LONG_WINDOWS = 16
@@ -27,7 +27,7 @@ class Occlusion(Method):
     D_w = f(x) - f(x with window w replaced), averaged over the fills; a cell gets the mean of D over the
     windows that cover it. Windows start at 0, stride, 2 stride, ...; the last one is cut at the border.
     With ``groups`` whole rows, columns, blocks or labelled regions are replaced instead, and every cell of a
-    group gets the group's D.
+    group gets the group's D. With background samples as fills there is a standard error of their mean.
 
     Args:
         window: window size, one number or one per matrix axis; None: one cell, or a sixteenth of an axis with
@@ -62,43 +62,45 @@ class Occlusion(Method):
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
-        if self.fill is None and session.background is None:
-            raise missing_baseline("occlusion")
         if len(session.view.signature.specs) > 1:
-            raise BadInputError(
+            raise IncompatibleMethodError(
                 "occlusion works on models with one input; this one has "
                 f"{len(session.view.signature.specs)}. Use integrated_gradients or lrp."
             )
+        self._fills(session, 0)
+        self._masks(session)
+
+    def depends_on_seed(self, session: Session) -> bool:
+        """See `Method.depends_on_seed`: background samples are drawn where there are more than needed."""
+        return self.fill is None and session.background is not None and self.fills < len(session.background[0])
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         batch = batch.settled(session)
-        (x,) = batch.inputs
-        channel_axis = channel_axis_of(x.shape[1:], session)
-        masks, coverage, labels, warnings = self._masks(x.shape[1:], channel_axis)
-        fills, _ = self._fills(session, x.shape[1:], batch.seed)
+        dtype, (shape,) = session.view.dtype, session.shapes
+        _, masks, warnings = session.remember(("masks", id(self)), lambda: (self, *self._masks(session)))
+        fills, sampled = self._fills(session, batch.seed)
         logits = session.logits(batch.inputs, batch.selection)
         explained = batch.selection.numbers_own(logits)
         drops = explained[:, :, None] - self._occluded(session, batch, masks, fills)
-        covered = np.maximum(coverage, 1)
-        flat = np.stack([mask.reshape(-1) for mask in masks]).astype("float64")
-        values = (drops @ flat / covered.reshape(-1)).reshape(*drops.shape[:2], *masks[0].shape)
-        values = np.broadcast_to(values, (*drops.shape[:2], *x.shape[1:])).astype(session.view.dtype)
+        maps = np.broadcast_to(_spread(drops, masks), (*drops.shape[:3], *shape))
+        error = maps.std(axis=0, ddof=1) / np.sqrt(len(maps)) if sampled and len(maps) > 1 else None
         return Attribution(
-            values=(values,),
+            values=(maps.mean(axis=0).astype(dtype),),
             explained=explained,
             logits=logits,
-            group_values=drops.astype(session.view.dtype) if labels else None,
+            standard_error=None if error is None else (error.astype(dtype),),
+            group_values=None if _is_cells(self.groups) else drops.mean(axis=0).astype(dtype),
             warnings=warnings,
         )
 
-    def _masks(
-        self, shape: tuple[int, ...], channel_axis: int | None
-    ) -> tuple[list[np.ndarray], np.ndarray, bool, tuple[str, ...]]:
+    def _masks(self, session: Session) -> tuple[list[np.ndarray], tuple[str, ...]]:
+        """Return which cells go together, bool arrays that broadcast against a sample, and a warning."""
+        (shape,) = session.shapes
+        channel_axis = channel_axis_of(shape, session)
         if not _is_cells(self.groups):
             cells = grouping.resolve(self.groups, shape, channel_axis)
-            masks = [cells.cells == g for g in range(cells.count)]
-            return masks, np.ones(masks[0].shape), True, ()
+            return [cells.cells == g for g in range(cells.count)], ()
         matrix = tuple(size for axis, size in enumerate(shape) if axis != channel_axis)
         window = _sizes(self.window, matrix, "window") or tuple(
             -(-n // _LONG_WINDOWS) if n > _LONG else 1 for n in matrix
@@ -107,36 +109,46 @@ class Occlusion(Method):
         masks = windows(matrix, window, stride)
         if channel_axis is not None:
             masks = [np.expand_dims(mask, channel_axis) for mask in masks]
-        coverage = np.sum(masks, axis=0)
-        bare = int(np.sum(coverage == 0))
-        note = f"{bare} cells are covered by no window (stride {stride} above window {window}): they are 0."
-        return masks, coverage, False, (note,) if bare else ()
+        bare = int(np.sum(~np.any(masks, axis=0)))
+        note = f"Windows leave {bare} cells uncovered (stride {stride} above window {window}): they are 0."
+        return masks, (note,) if bare else ()
 
-    def _fills(self, session: Session, shape: tuple[int, ...], seed: int) -> tuple[Arrays, str]:
+    def _fills(self, session: Session, seed: int) -> tuple[np.ndarray, bool]:
+        """Return what replaces the cells (F, *S), and whether it was drawn from the background."""
+        asked = baselines.Asked("occlusion", "fill")
         if self.fill is not None:
-            return baselines.resolve(self.fill, session, [shape], "occlusion")
+            resolved, _ = baselines.resolve(
+                self.fill, session.view, session.background, session.shapes, asked
+            )
+            return resolved[0], False
         if session.background is None:
-            raise missing_baseline("occlusion")
+            raise asked.missing()
         pool = session.background[0]
-        count = min(self.fills, len(pool))
-        chosen = np.random.default_rng(seed).choice(len(pool), count, replace=False)
-        return (pool[np.sort(chosen)],), f"{count} of {len(pool)} background samples"
+        chosen = np.random.default_rng(seed).choice(len(pool), min(self.fills, len(pool)), replace=False)
+        return pool[np.sort(chosen)], True
 
     def _occluded(
-        self, session: Session, batch: Batch, masks: Sequence[np.ndarray], fills: Arrays
+        self, session: Session, batch: Batch, masks: Sequence[np.ndarray], fills: np.ndarray
     ) -> np.ndarray:
-        """Return the explained number with each mask replaced, averaged over fills: (B, T, number of masks)."""
-        (x,), (filling,) = batch.inputs, fills
+        """Return the explained number for each fill, with each mask replaced: (F, B, T, number of masks)."""
+        (x,) = batch.inputs
         rows, number = len(batch), len(masks)
-        results = np.zeros((rows, batch.selection.count, number))
+        results = np.zeros((len(fills), number, rows, batch.selection.count))
         stacked = np.stack(masks)
-        for draws, index in chunks(number * len(filling), rows, session.batch_size):
+        for draws, index in chunks(number * len(fills), rows, session.batch_size):
             which, fill = draws % number, draws // number
-            changed = np.where(stacked[which], filling[fill], x[index])
+            changed = np.where(stacked[which], fills[fill], x[index])
             selection = batch.selection.rows(index)
-            numbers = selection.numbers_own(session.logits((changed,), selection))
-            np.add.at(results, (index, slice(None), which), numbers)
-        return results / len(filling)
+            results[fill, which, index] = selection.numbers_own(session.logits((changed,), selection))
+        return np.asarray(np.moveaxis(results, 1, 3))
+
+
+def _spread(drops: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Give every cell the mean of the drops (..., number of masks) of those masks that cover it, or 0."""
+    total = np.zeros((*drops.shape[:-1], *masks[0].shape))
+    for number, mask in enumerate(masks):
+        total[..., mask] += drops[..., number, None]
+    return np.asarray(total / np.maximum(np.sum(masks, axis=0), 1))
 
 
 def _is_cells(groups: Any) -> bool:
@@ -166,5 +178,7 @@ def _sizes(value: Any, matrix: tuple[int, ...], name: str) -> tuple[int, ...] | 
         return None
     sizes = (value,) * len(matrix) if isinstance(value, (int, np.integer)) else tuple(value)
     if len(sizes) != len(matrix) or any(not isinstance(s, (int, np.integer)) or s < 1 for s in sizes):
-        raise BadInputError(f"{name}={value!r}: expected a positive whole number, or one for each axis of {matrix}.")
+        raise BadInputError(
+            f"{name}={value!r}: expected a positive whole number, or one for each axis of {matrix}."
+        )
     return tuple(int(min(s, n)) if name == "window" else int(s) for s, n in zip(sizes, matrix, strict=True))

@@ -41,6 +41,12 @@ class Session:
     _sizes: dict[Any, set[int]] = field(default_factory=dict)
     _memory: dict[Any, Any] = field(default_factory=dict)
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of one sample of every input, S."""
+        graph = self.view.traced
+        return [tuple(size or 1 for size in graph.shapes[i][1:]) for i in graph.inputs]
+
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returned when this key was first asked for."""
         if key not in self._memory:
@@ -59,7 +65,11 @@ class Session:
         return replace(self, view=view)
 
     def run(
-        self, key: Any, build: Callable[[], Callable[..., Any]], inputs: Sequence[np.ndarray], selection: Selection
+        self,
+        key: Any,
+        build: Callable[[], Callable[..., Any]],
+        inputs: Sequence[np.ndarray],
+        selection: Selection,
     ) -> Any:
         """Call a function of (inputs, codes, against) on one batch of at most ``batch_size`` rows.
 
@@ -123,8 +133,8 @@ class Session:
         for spec in self.view.signature.specs:
             if not keras.backend.is_float_dtype(spec.dtype):
                 raise IncompatibleMethodError(
-                    f"Input {spec.name!r} takes whole numbers ({spec.dtype}), which the output has no derivative by. "
-                    "Explain the part of the model after its embedding, or use occlusion."
+                    f"Input {spec.name!r} takes whole numbers ({spec.dtype}): the output has no derivative "
+                    "by them. Explain the part of the model after its embedding, or use occlusion."
                 )
 
         def build() -> Callable[..., Any]:
@@ -151,7 +161,7 @@ def _whatever(graph: Graph, block: slice) -> Selection:
 
 
 def _writable(array: np.ndarray) -> np.ndarray:
-    """Return the array, copied where PyTorch would warn that it cannot be written to (or refuse its strides)."""
+    """Return the array, copied where PyTorch would warn (not writable) or refuse (its strides)."""
     plain = array.flags.writeable and array.flags.c_contiguous
     return array if plain else np.array(array, order="C")
 

@@ -18,7 +18,7 @@ def between_tensors(op: Any) -> bool:
 
 
 def share_ties(op: Winner, *inputs: Tensor) -> tuple[Tensor, Backward]:
-    """Send what arrives to the winner; of k equal tensors each gets 1/k (backends differ here by themselves)."""
+    """Send what arrives to the winner; of k equal tensors each gets 1/k (backends by themselves differ)."""
     outputs = op.fn(*inputs)
 
     def backward(arriving: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], None]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerascope import backend
+from kerascope.model import trace
 from kerascope.model.primitives import Tensor
-from kerascope.model.trace import Record
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Call:
     precision the graph is computed in.
     """
 
-    record: Record
+    record: trace.Record
     tensors: tuple[int, ...]
     dtype: str
 
@@ -44,7 +46,7 @@ class Call:
     @property
     def x(self) -> Any:
         """The first tensor argument as a KerasTensor."""
-        return next(leaf for leaf in self._leaves() if isinstance(leaf, keras.KerasTensor))
+        return next(leaf for leaf in self.leaves if isinstance(leaf, keras.KerasTensor))
 
     @property
     def rank(self) -> int:
@@ -57,11 +59,32 @@ class Call:
         bound = [*self.record.args, *self.record.kwargs.values()]
         return bound[0], bound[1]
 
+    @property
+    def leaves(self) -> Sequence[Any]:
+        """Everything the call was given, flat: tensors, constants, options."""
+        return keras.tree.flatten((self.record.args, self.record.kwargs))
+
+    @property
+    def constants(self) -> list[Any]:
+        """What was given as a value and is neither None nor an option in words."""
+        return [
+            leaf
+            for leaf in self.leaves
+            if not isinstance(leaf, (keras.KerasTensor, str, bool)) and leaf is not None
+        ]
+
     def constant(self, value: Any) -> Tensor:
         """Return an array, number or variable as a plain tensor in the graph's precision."""
         if isinstance(value, keras.Variable):
             value = backend.snapshot(value)
         return ops.cast(ops.convert_to_tensor(value), self.dtype)
+
+    def array(self, value: Any) -> np.ndarray:
+        """Return an array, number or variable in NumPy, in the graph's precision: nothing is compiled for it."""
+        if isinstance(value, keras.Variable):
+            value = backend.snapshot(value)
+        array = backend.to_numpy(value) if ops.is_tensor(value) else np.asarray(value)
+        return array.astype(self.dtype)
 
     def weight(self, variable: Any) -> Tensor | None:
         """Return a layer's weight as a plain tensor, or None where the layer has none."""
@@ -70,9 +93,9 @@ class Call:
     def replay(self) -> Callable[..., Any]:
         """Return a function that makes the same call with other tensors."""
         structure = (self.record.args, self.record.kwargs)
-        leaves = keras.tree.flatten(structure)
+        leaves = [backend.snapshot(leaf) if isinstance(leaf, keras.Variable) else leaf for leaf in self.leaves]
         slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, keras.KerasTensor)]
-        run = stateless(self.op)
+        run = stateless(self.op, whole=self.record.whole)
 
         def fn(*tensors: Tensor) -> Any:
             filled: list[Any] = list(leaves)
@@ -83,28 +106,37 @@ class Call:
 
         return fn
 
-    def _leaves(self) -> Sequence[Any]:
-        return keras.tree.flatten((self.record.args, self.record.kwargs))
 
-
-def stateless(op: Any) -> Callable[..., Any]:
+def stateless(op: Any, *, whole: bool) -> Callable[..., Any]:
     """Return a function that calls a Keras operation without leaving a mark on it.
 
-    What has no weights is called past its dtype policy, so that it computes in the graph's precision.
+    Args:
+        op: a layer or operation.
+        whole: whether it is a layer that could not be looked into: it is called as a user would. Anything
+            else is called past its dtype policy, so that it computes in the graph's precision.
     """
-    if not isinstance(op, keras.layers.Layer) or not op.variables:
-        return op.call
+    if not isinstance(op, keras.layers.Layer) or not (whole or op.variables):
+        return op.call  # type: ignore[no-any-return]
+    values = [(variable, backend.snapshot(variable)) for variable in op.variables]
+    call = op if whole else op.call
+    kept = trace.untouched if whole else contextlib.nullcontext
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        outputs, _ = op.stateless_call(op.trainable_variables, op.non_trainable_variables, *args, **kwargs)
-        return outputs
+        with kept(op), keras.StatelessScope(values, collect_losses=True):
+            return call(*args, **kwargs)
 
     return run
 
 
+def is_float(tensor: Any) -> bool:
+    """Return whether a tensor holds floating-point numbers."""
+    return bool(keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)))
+
+
 def _cast_floats(outputs: Any, dtype: str) -> Any:
     flat = [
-        ops.cast(leaf, dtype) if keras.backend.is_float_dtype(keras.backend.standardize_dtype(leaf.dtype)) else leaf
+        ops.cast(leaf, dtype) if is_float(leaf) else leaf
         for leaf in keras.tree.flatten(outputs)
+        if leaf is not None
     ]
     return flat[0] if len(flat) == 1 else tuple(flat)

@@ -7,6 +7,8 @@ is refused, and said so.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,6 +60,12 @@ def _padded(op: Any, padding: Any) -> Affine:
 
 def fold_after(graph: Graph, protected: frozenset[int]) -> Graph:
     """Fold a BatchNormalization (or any per-channel scale and shift) into the linear layer before it."""
+    while (folded := _fold_after_once(graph, protected)) is not graph:
+        graph = folded
+    return graph
+
+
+def _fold_after_once(graph: Graph, protected: frozenset[int]) -> Graph:
     consumers, producers = graph.consumers(), graph.producers()
     swaps: dict[str, Node | None] = {}
     folded = []
@@ -75,7 +83,7 @@ def fold_after(graph: Graph, protected: frozenset[int]) -> Graph:
         if merged is None:
             continue
         if node.op.bias is not None:
-            merged = merged.shift_outputs(node.op.bias)
+            merged = merged.shift_outputs(backend.to_numpy(node.op.bias))
         swaps[before.name] = replace(before, op=merged, outputs=node.outputs)
         swaps[node.name] = None
         folded.append(f"{node.name} into {before.name}")
@@ -96,7 +104,7 @@ def fold_before(graph: Graph, protected: frozenset[int]) -> Graph:
         readers = consumers.get(node.outputs[0], [])
         if not _is_diagonal(node) or node.name in on_input or node.outputs[0] in protected or not readers:
             continue
-        if node.outputs[0] in graph.outputs or any(reader.name in swaps for reader in readers):
+        if any(reader.name in swaps for reader in readers):
             continue
         merged = [_absorb_scaling(reader, node, graph) for reader in readers]
         if any(node_or_none is None for node_or_none in merged):
@@ -117,26 +125,38 @@ def _absorb_scaling(reader: Node, diagonal: Node, graph: Graph) -> Node | None:
     if merged is None or None in shape[1:]:
         return None
     if scaling.bias is not None:
-        filled = ops.broadcast_to(scaling.bias, (1, *shape[1:]))
-        merged = merged.shift_outputs(linear.linear(filled, linear.kernel))
+        merged = merged.shift_outputs(_through(linear, scaling, shape[1:]))
     return replace(reader, op=merged, inputs=diagonal.inputs)
+
+
+def _through(linear: Affine, scaling: Affine, shape: tuple[Any, ...]) -> np.ndarray:
+    """Return what the shift of a scaling becomes behind a linear layer: a map, or a vector where it is the same
+    everywhere."""
+    bias = backend.to_numpy(scaling.bias)
+    filled = ops.convert_to_tensor(np.broadcast_to(bias, (1, *shape)).copy())
+    shift = backend.to_numpy(backend.once(linear.linear, filled, linear.kernel))
+    uniform = all(size == 1 for i, size in enumerate(bias.shape) if i != linear.channel_axis % bias.ndim)
+    if not uniform or linear.zero_padded or linear.form not in ("dense", "conv", "depthwise"):
+        return shift
+    channel = linear.channel_axis % shift.ndim
+    return shift[tuple(slice(None) if axis == channel else slice(0, 1) for axis in range(shift.ndim))]
 
 
 def _is_diagonal(node: Node) -> bool:
     return isinstance(node.op, Affine) and node.op.is_diagonal
 
 
-def _per_channel(op: Primitive, shape: tuple[int | None, ...], axis: int) -> Tensor | None:
+def _per_channel(op: Primitive, shape: tuple[int | None, ...], axis: int) -> np.ndarray | None:
     """Return a diagonal's scale as a vector over the channel axis (or a scalar), None if it is neither."""
     if not isinstance(op, Affine):
         return None
-    sizes, rank = tuple(op.kernel.shape), len(shape)
-    if all(size == 1 for size in sizes):
-        return ops.reshape(op.kernel, ())
-    axis %= rank
-    if len(sizes) != rank or any(size != 1 for i, size in enumerate(sizes) if i != axis):
+    kernel = backend.to_numpy(op.kernel)
+    if kernel.size == 1:
+        return kernel.reshape(())
+    axis %= len(shape)
+    if kernel.ndim != len(shape) or any(size != 1 for i, size in enumerate(kernel.shape) if i != axis):
         return None
-    return ops.reshape(op.kernel, (-1,)) if sizes[axis] == shape[axis] else None
+    return kernel.reshape(-1) if kernel.shape[axis] == shape[axis] else None
 
 
 def input_path(graph: Graph) -> set[str]:
@@ -157,32 +177,106 @@ def _swap(graph: Graph, swaps: dict[str, Node | None], *, folded: Sequence[str])
     return replace(graph, nodes=nodes, folded=(*graph.folded, *folded))
 
 
-def take_off_head(graph: Graph, output: int) -> tuple[Graph, int, str | None]:
+@dataclass(frozen=True)
+class TakenOff:
+    """A head without its final activation: the tensors before and after it, and what it was (or None)."""
+
+    logits: int
+    final: int
+    name: str | None
+
+
+def take_off_head(graph: Graph, output: int, *, routes: bool = True) -> tuple[Graph, TakenOff]:
     """Find the tensor before a final softmax or sigmoid.
 
-    Returns:
-        The graph (with rearrangements after the activation repeated on what is before it), the tensor that
-        holds the logits, and the name of what was taken off, or None.
+    Where cells are rearranged after the activation (flattened, say), the same is done to what was before it;
+    and so that the output can still be computed from these logits alone, the way back is added too.
+
+    Args:
+        graph: the graph of a model.
+        output: one of its outputs.
+        routes: whether to look behind rearrangements.
     """
     producer = graph.producers().get(output)
     if producer is None:
-        return graph, output, None
-    name = getattr(producer.op, "name", "")
-    if isinstance(producer.op, (Activation, Opaque)) and name in HEADS:
-        return graph, producer.inputs[0], name
-    if not isinstance(producer.op, Route) or len(producer.outputs) != 1:
-        return graph, output, None
-    inputs, names = [], set()
-    for tensor in producer.inputs:
-        graph, logits, taken = take_off_head(graph, tensor)
-        inputs.append(logits)
-        names.add(taken)
-    if names == {None} or len(names) != 1:
-        return graph, output, None
-    fresh = graph.new_tensor()
-    node = replace(producer, name=f"{producer.name} (logits)", inputs=tuple(inputs), outputs=(fresh,))
-    shapes = {**graph.shapes, fresh: graph.shapes[output]}
-    return replace(graph, nodes=(*graph.nodes, node), shapes=shapes), fresh, names.pop()
+        return graph, TakenOff(output, output, None)
+    if _is_final(producer):
+        return graph, TakenOff(producer.inputs[0], output, producer.op.name)
+    producer = _composed(graph, producer)
+    activations = _behind_route(graph, producer) if routes else None
+    if activations is None:
+        return graph, TakenOff(output, output, None)
+    return _route_logits(graph, producer, activations)
+
+
+def _is_final(node: Node) -> bool:
+    return isinstance(node.op, (Activation, Opaque)) and node.op.name in HEADS and len(node.inputs) == 1
+
+
+def _composed(graph: Graph, route: Node) -> Node:
+    """Return rearrangements that follow each other as one."""
+    before = graph.producers().get(route.inputs[0])
+    chained = before is not None and _is_plain_route(before) and _is_plain_route(route) and len(route.inputs) == 1
+    if before is None or not chained:
+        return route
+    whole = _composed(graph, before)
+    inner, outer = whole.op, route.op
+    op = Route(label=outer.label, fn=lambda *tensors: outer(inner(*tensors)))
+    return replace(route, op=op, inputs=whole.inputs)
+
+
+def _is_plain_route(node: Node) -> bool:
+    return isinstance(node.op, Route) and len(node.outputs) == 1 and not node.op.pads and node.op.keeps_cells
+
+
+def _behind_route(graph: Graph, route: Node) -> list[Node] | None:
+    """Return the softmax or sigmoid before each input of a rearrangement, None unless all have the same."""
+    if not _is_plain_route(route):
+        return None
+    producers = graph.producers()
+    found = [producers.get(tensor) for tensor in route.inputs]
+    activations = [node for node in found if node is not None and _is_final(node)]
+    if len(activations) != len(found) or len({node.op.name for node in activations}) != 1:
+        return None
+    return activations
+
+
+def _route_logits(graph: Graph, route: Node, activations: list[Node]) -> tuple[Graph, TakenOff]:
+    """Rearrange the logits instead of the probabilities, and add the way from there to the output."""
+    count, first = len(activations), graph.new_tensor()
+    logits, back, probabilities, final = first, *_ranges(first + 1, count, count), first + 1 + 2 * count
+    sources = [graph.shapes[node.inputs[0]] for node in activations]
+    nodes = [
+        replace(route, name=f"{route.name} (logits)", inputs=tuple(n.inputs[0] for n in activations), outputs=(logits,)),
+        Node(f"{route.name} (back)", _undo(route.op, sources), (logits,), tuple(back), route.source),
+        *(
+            replace(node, name=f"{node.name} (of logits)", inputs=(z,), outputs=(p,))
+            for node, z, p in zip(activations, back, probabilities, strict=True)
+        ),
+        replace(route, name=f"{route.name} (of logits)", inputs=tuple(probabilities), outputs=(final,)),
+    ]
+    shapes = {**graph.shapes, **dict(zip(back, sources, strict=True)), **dict(zip(probabilities, sources, strict=True))}
+    shapes.update({logits: graph.shapes[route.outputs[0]], final: graph.shapes[route.outputs[0]]})
+    graph = replace(graph, nodes=(*graph.nodes, *nodes), shapes=shapes)
+    return graph, TakenOff(logits, final, activations[0].op.name)
+
+
+def _ranges(start: int, *sizes: int) -> list[range]:
+    ends = list(itertools.accumulate(sizes, initial=start))
+    return [range(low, high) for low, high in itertools.pairwise(ends)]
+
+
+def _undo(op: Primitive, sources: Sequence[tuple[int | None, ...]]) -> Route:
+    """Return the operation that puts rearranged cells back to where they came from."""
+
+    def fn(rearranged: Tensor) -> Any:
+        count = ops.shape(rearranged)[0]
+        empty = [ops.zeros((count, *shape[1:]), dtype=rearranged.dtype) for shape in sources]
+        _, pull = backend.vjp(op, *empty)
+        parts = pull(rearranged)
+        return parts if len(parts) > 1 else parts[0]
+
+    return Route(label="back", fn=fn)
 
 
 CANONIZERS: tuple[Canonizer, ...] = (merge_padding, fold_after, fold_before)
@@ -198,9 +292,22 @@ class Check:
 
     def disagreement(self, graph: Graph) -> float:
         """Return the largest deviation from the outputs, relative to their largest magnitude."""
-        with backend.inference():
-            found = [backend.to_numpy(tensor) for tensor in graph(*self.inputs)]
-        return max(relative_deviation(a, b) for a, b in zip(found, self.outputs, strict=True))
+        return max(relative_deviation(a, b) for a, b in zip(evaluate(graph, self.inputs), self.outputs, strict=True))
+
+
+def evaluate(graph: Graph, inputs: Sequence[Tensor], watch: Any = None) -> list[np.ndarray]:
+    """Run a graph a single time and return its outputs.
+
+    Args:
+        graph: the graph.
+        inputs: its input tensors.
+        watch: is shown every tensor, see `Graph.run`; its value may be symbolic.
+    """
+
+    def run(weights: Any, *tensors: Tensor) -> Any:
+        return graph.with_weights(weights).run(tensors, graph.outputs, watch)
+
+    return [backend.to_numpy(tensor) for tensor in backend.once(run, graph.weights, *inputs)]
 
 
 def relative_deviation(found: np.ndarray, expected: np.ndarray) -> float:
@@ -221,11 +328,17 @@ def canonize(graph: Graph, check: Check, protected: frozenset[int] = frozenset()
         check: real inputs, with the outputs the graph has for them.
         protected: tensors that must survive, because something is asked about them.
     """
+    kept = protected.union(graph.outputs)
+    rewritten = functools.reduce(lambda g, canonizer: canonizer(g, kept), CANONIZERS, graph)
+    if rewritten is graph or check.disagreement(rewritten) <= check.tolerance:
+        return rewritten
+    return _one_by_one(graph, check, kept)
+
+
+def _one_by_one(graph: Graph, check: Check, kept: frozenset[int]) -> Graph:
     for canonizer in CANONIZERS:
-        rewritten = canonizer(graph, protected.union(graph.outputs))
-        if rewritten is graph:
-            continue
-        deviation = check.disagreement(rewritten)
+        rewritten = canonizer(graph, kept)
+        deviation = 0.0 if rewritten is graph else check.disagreement(rewritten)
         if deviation <= check.tolerance:
             graph = rewritten
         else:

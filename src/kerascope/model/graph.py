@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kerascope.model.primitives import Primitive, Tensor
+from kerascope.model.primitives import Affine, Primitive, Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,8 @@ class Graph:
     """Operations in topological order, from input tensors to output tensors.
 
     ``shapes`` gives each tensor's shape with None for the batch axis; ``layers`` gives, for each Keras
-    layer by name, the tensors its calls return; the rest says in words what was rewritten.
+    layer by name, the tensors its calls return; ``half`` whether the model computes in 16 bits anywhere (the
+    graph does not); the rest says in words what was rewritten.
     """
 
     inputs: tuple[int, ...]
@@ -36,6 +37,7 @@ class Graph:
     nodes: tuple[Node, ...]
     shapes: Mapping[int, tuple[int | None, ...]]
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    half: bool = False
     split: tuple[str, ...] = ()
     folded: tuple[str, ...] = ()
     taken_off: tuple[str, ...] = ()
@@ -45,13 +47,27 @@ class Graph:
         """Run the operations and return the output tensors."""
         return self.run(tensors, self.outputs)
 
-    def run(self, tensors: Sequence[Tensor], wanted: Sequence[int]) -> tuple[Tensor, ...]:
-        """Run the operations that the wanted tensors depend on, and return those tensors."""
+    def run(
+        self,
+        tensors: Sequence[Tensor],
+        wanted: Sequence[int],
+        watch: Callable[[int, Tensor], None] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Run the operations that the wanted tensors depend on, and return those tensors.
+
+        Args:
+            tensors: one per input.
+            wanted: which tensors to return.
+            watch: is shown every tensor (its number and its value) when it has been computed.
+        """
         values = dict(zip(self.inputs, tensors, strict=True))
         last_use = self._last_uses(wanted)
         for index, node in enumerate(self.ancestors(wanted)):
-            results = node.op(*(values[i] for i in node.inputs))
-            values.update(zip(node.outputs, as_tuple(results), strict=True))
+            results = as_tuple(node.op(*(values[i] for i in node.inputs)))
+            for number, value in zip(node.outputs, results, strict=True):
+                values[number] = value
+                if watch is not None:
+                    watch(number, value)
             for spent in last_use.get(index, ()):
                 values.pop(spent, None)
         return tuple(values[i] for i in wanted)
@@ -108,6 +124,24 @@ class Graph:
     def restrict(self, wanted: Sequence[int]) -> Graph:
         """Return the graph that ends at the wanted tensors, without what they do not need."""
         return replace(self, outputs=tuple(wanted), nodes=tuple(self.ancestors(wanted)))
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The kernels and biases, in order."""
+        held = [(node.op.kernel, node.op.bias) for node in self.nodes if isinstance(node.op, Affine)]
+        return [tensor for pair in held for tensor in pair if tensor is not None]
+
+    def with_weights(self, weights: Sequence[Tensor]) -> Graph:
+        """Return the graph with other kernels and biases, given in the order of `weights`."""
+        following = iter(weights)
+        nodes = []
+        for node in self.nodes:
+            if isinstance(node.op, Affine):
+                kernel = next(following)
+                bias = None if node.op.bias is None else next(following)
+                node = replace(node, op=replace(node.op, kernel=kernel, bias=bias))
+            nodes.append(node)
+        return replace(self, nodes=tuple(nodes))
 
     def new_tensor(self) -> int:
         """Return an integer that names no tensor yet."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerascope.model.call import Call
@@ -57,8 +58,7 @@ def channel_axis(layer: Any, rank: int) -> int:
 
 def with_bias(call: Call, affine: Callable[..., Affine], bias: Any, axis: int) -> Affine:
     """Build an Affine with the layer's bias laid along the channel axis of its output."""
-    vector = call.weight(bias)
-    spread = None if vector is None else as_channels(vector, call.rank, axis)
+    spread = None if bias is None else ops.convert_to_tensor(as_channels(call.array(bias), call.rank, axis))
     return affine(bias=spread, channel_axis=axis)
 
 
@@ -77,9 +77,7 @@ def _einsum_dense(call: Call) -> Chain:
     def linear(x: Tensor, kernel: Tensor) -> Tensor:
         return ops.einsum(layer.equation, x, kernel)
 
-    bias = call.weight(layer.bias)
-    if bias is not None:
-        bias = ops.reshape(bias, (1,) * (call.rank - len(bias.shape)) + tuple(bias.shape))
+    bias = None if layer.bias is None else _padded_rank(call.array(layer.bias), call.rank)
     affine = Affine(label=call.label, form="einsum", kernel=call.weight(layer.kernel), linear=linear, bias=bias)
     return (affine, *activation(call, layer.activation))
 
@@ -147,51 +145,65 @@ def _conv_transpose(call: Call) -> Chain:
     return (affine, *activation(call, layer.activation))
 
 
-def diagonal(call: Call, scale: Any, shift: Any = None, *, label: str | None = None) -> Affine:
-    """Build ``x * scale + shift``, both broadcast to the rank of the output."""
+def diagonal(call: Call, scale: Any, shift: Any = None) -> Chain:
+    """Return ``x * scale + shift``, both broadcast to the rank of the output; no rule where they reshape x."""
+    x, out = tuple(call.x.shape), tuple(call.out.shape)
+    arrays = [None if value is None else call.array(value) for value in (scale, shift)]
+    if len(x) != len(out) or any(a is not None and a.ndim == len(out) and a.shape[0] != 1 for a in arrays):
+        return opaque(call)
+    kernel = _spread(arrays[0], len(out))
+    if x[1:] != out[1:]:  # each input cell serves several outputs: the kernel has one entry for each
+        if None in out[1:]:
+            return opaque(call)
+        kernel = np.broadcast_to(kernel, (1, *out[1:])).copy()
+    bias = None if arrays[1] is None else _padded_rank(arrays[1], len(out))
+    tensor = ops.convert_to_tensor(kernel)
+    return (Affine(label=call.label, form="diagonal", kernel=tensor, bias=bias, linear=ops.multiply),)
 
-    def spread(value: Any) -> Tensor | None:
-        if value is None:
-            return None
-        tensor = call.constant(value)
-        return ops.reshape(tensor, (1,) * (call.rank - len(tensor.shape)) + tuple(tensor.shape))
 
-    return Affine(
-        label=label or call.label, form="diagonal", kernel=spread(scale), bias=spread(shift), linear=ops.multiply
-    )
+def _spread(array: np.ndarray, rank: int) -> np.ndarray:
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+def _padded_rank(array: np.ndarray, rank: int) -> Tensor:
+    """Return an array as a tensor of that rank, with axes of length 1 in front."""
+    return ops.convert_to_tensor(_spread(array, rank))
 
 
 def _batch_norm(call: Call) -> Chain:
     layer = call.op
-    if call.record.kwargs.get("training"):
+    if call.record.kwargs.get("training") and layer.trainable:
         return opaque(call)
-    scale = 1.0 / ops.sqrt(call.constant(layer.moving_variance) + layer.epsilon)
+    scale = 1 / np.sqrt(call.array(layer.moving_variance) + layer.epsilon, dtype=call.dtype)
     if layer.scale:
-        scale = scale * call.constant(layer.gamma)
-    shift = -call.constant(layer.moving_mean) * scale
+        scale = scale * call.array(layer.gamma)
+    shift = -call.array(layer.moving_mean) * scale
     if layer.center:
-        shift = shift + call.constant(layer.beta)
+        shift = shift + call.array(layer.beta)
     axis = (layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis) % call.rank
-    return (diagonal(call, as_channels(scale, call.rank, axis), as_channels(shift, call.rank, axis)),)
+    return diagonal(call, as_channels(scale, call.rank, axis), as_channels(shift, call.rank, axis))
 
 
 def _rescaling(call: Call) -> Chain:
-    return (diagonal(call, call.op.scale, call.op.offset),)
+    scale, offset = call.array(call.op.scale), call.array(call.op.offset)
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))  # as the layer does, to the scale alone
+    return diagonal(call, scale, offset)
 
 
 def _normalization(call: Call) -> Chain:
     layer = call.op
-    if layer.invert:
-        return opaque(call)
-    scale = 1.0 / ops.maximum(ops.sqrt(call.constant(layer.variance)), keras.config.epsilon())
-    return (diagonal(call, scale, -call.constant(layer.mean) * scale),)
+    mean = call.array(layer.mean)
+    width = np.maximum(np.sqrt(call.array(layer.variance)), np.asarray(keras.config.epsilon(), call.dtype))
+    return diagonal(call, width, mean) if layer.invert else diagonal(call, 1 / width, -mean / width)
 
 
 def _activation_layer(call: Call) -> Chain:
     return activation(call, call.op.activation)
 
 
-def _relu_layer(call: Call) -> Chain:
+def relu(call: Call) -> Chain:
+    """Return a ReLU with whatever slope, threshold and maximum the layer or operation holds."""
     layer = call.op
     slope, threshold, top = float(layer.negative_slope or 0), float(layer.threshold or 0), layer.max_value
     if not slope and not threshold and top in (None, 6, 6.0):
@@ -202,6 +214,15 @@ def _relu_layer(call: Call) -> Chain:
 
 def _named(name: str) -> Converter:
     return lambda call: (Activation(label=call.label, name=name, fn=call.replay()),)
+
+
+def _prelu(call: Call) -> Chain:
+    alpha = _padded_rank(call.array(call.op.alpha), call.rank)
+
+    def fn(x: Tensor) -> Tensor:
+        return ops.relu(x) - alpha * ops.relu(-x)
+
+    return (Activation(label=call.label, name="prelu", fn=fn),)
 
 
 def _softmax_layer(call: Call) -> Chain:
@@ -216,6 +237,10 @@ def opaque(call: Call, *, name: str = "") -> Chain:
 def identity(call: Call) -> Chain:
     """Return nothing: the call does not change its input at inference."""
     return ()
+
+
+def _augmentation(call: Call) -> Chain:
+    return opaque(call) if call.record.kwargs.get("training") else ()
 
 
 def route(call: Call) -> Chain:
@@ -235,14 +260,33 @@ def reshape(call: Call) -> Chain:
     return (Route(label=call.label, fn=lambda x: ops.reshape(x, (-1, *target))),)
 
 
+def _flatten(call: Call) -> Chain:
+    """Return a flattening; of channels-first data it puts the channels last before."""
+    return reshape(call) if call.op.data_format == "channels_last" else route(call)
+
+
 def _upsampling(call: Call) -> Chain:
-    nearest = getattr(call.op, "interpolation", "nearest") == "nearest"
-    return (Route(label=call.label, fn=call.replay(), keeps_cells=nearest),)
+    how = getattr(call.op, "interpolation", "nearest")
+    positive = how in ("nearest", "bilinear")
+    return (Route(label=call.label, fn=call.replay(), keeps_cells=how == "nearest", keeps_sign=positive),)
+
+
+def _resizing(call: Call) -> Chain:
+    layer = call.op
+    cuts = layer.crop_to_aspect_ratio or getattr(layer, "pad_to_aspect_ratio", False)
+    return opaque(call) if cuts or layer.interpolation not in ("nearest", "bilinear") else _upsampling(call)
 
 
 def mixture(call: Call, *, keeps_sign: bool = True) -> Chain:
     """Return the call as a weightless linear map."""
     return (Mixture(label=call.label, fn=call.replay(), keeps_sign=keeps_sign),)
+
+
+def join(call: Call) -> Chain:
+    """Return a concatenation or stack, also of constants."""
+    constants = call.constants
+    positive = all((call.array(value) >= 0).all() for value in constants)
+    return (Route(label=call.label, fn=call.replay(), pads=bool(constants), keeps_sign=positive),)
 
 
 def _unmasked_mixture(call: Call) -> Chain:
@@ -280,9 +324,9 @@ LAYERS: dict[str, Converter] = {
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "Activation": _activation_layer,
-    "ReLU": _relu_layer,
+    "ReLU": relu,
     "LeakyReLU": _named("leaky_relu"),
-    "PReLU": _named("prelu"),
+    "PReLU": _prelu,
     "ELU": _named("elu"),
     "Softmax": _softmax_layer,
     **_table(
@@ -290,51 +334,69 @@ LAYERS: dict[str, Converter] = {
         "GaussianNoise ActivityRegularization",
         identity,
     ),
-    **_table("Flatten Reshape", reshape),
+    **_table(
+        "RandomBrightness RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom", _augmentation
+    ),
+    "Flatten": _flatten,
+    "Reshape": reshape,
     **_table("Permute RepeatVector Cropping1D Cropping2D Cropping3D", route),
     **_table("ZeroPadding1D ZeroPadding2D ZeroPadding3D", _padding),
     **_table("UpSampling1D UpSampling2D UpSampling3D", _upsampling),
     **_table("MaxPooling1D MaxPooling2D MaxPooling3D", winner),
+    **_table("AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D", winner),
     **_table("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D", _global_max),
     **_table("AveragePooling1D AveragePooling2D AveragePooling3D", mixture),
+    **_table("AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D", mixture),
     **_table("GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D", _unmasked_mixture),
     **_table("Add Average", mixture),
     "Subtract": lambda call: mixture(call, keeps_sign=False),
     **_table("Maximum Minimum", winner),
-    "Concatenate": route,
+    "Concatenate": join,
     "Multiply": _multiply,
     **_table("LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D Bidirectional RNN", opaque),
-    **_table("GroupNormalization Resizing CenterCrop Masking Embedding AdditiveAttention", opaque),
+    "Resizing": _resizing,
+    **_table("LayerNormalization GroupNormalization UnitNormalization RMSNormalization", opaque),
+    **_table("CenterCrop Masking Embedding AdditiveAttention", opaque),
 }
 """Layers with a known meaning, by the name of the Keras class that defines their ``call``."""
-
-
-def converter_of(layer: Any) -> Converter | None:
-    """Return the converter of a Keras layer, or None where the layer has to be run through.
-
-    A user's subclass that keeps the ``call`` of a Keras layer is that layer.
-    """
-    owner = next(cls for cls in type(layer).__mro__ if "call" in vars(cls))
-    if not owner.__module__.startswith("keras.") or getattr(layer, "quantization_mode", None) is not None:
-        return None
-    base = owner.__name__
-    name = type(layer).__name__ if type(layer).__name__ in LAYERS else _public_name(layer, base)
-    fn = getattr(layer, "activation", None)
-    known = fn is None or name not in _WITH_ACTIVATION or _hashable_in(fn, ACTIVATIONS)
-    return LAYERS.get(name) if known else None
 
 
 _WITH_ACTIVATION = frozenset(
     name for name in LAYERS if name.startswith(("Dense", "EinsumDense", "Conv", "Depthwise", "Separable"))
 ) - {"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"} | {"Activation"}
 
+_FREE = frozenset(
+    "build get_config from_config get_build_config build_from_config compute_output_shape compute_output_spec".split()
+)
+"""What a user's subclass may define anew and still compute what the Keras layer computes."""
 
-def _public_name(layer: Any, base: str) -> str:
-    return next((cls.__name__ for cls in type(layer).__mro__ if cls.__name__ in LAYERS), base)
+
+def converter_of(layer: Any) -> Converter | None:
+    """Return the converter of a Keras layer, or None where the layer has to be run through.
+
+    A user's subclass that only adds to a Keras layer is that layer; one that replaces a part of it is not.
+    """
+    known = next((cls for cls in type(layer).__mro__ if _is_known(cls)), None)
+    if known is None or getattr(layer, "quantization_mode", None) is not None:
+        return None
+    above = type(layer).__mro__[: type(layer).__mro__.index(known)]
+    if any(_replaces(name, known) for cls in above for name in vars(cls)):
+        return None
+    if known.__name__ in _WITH_ACTIVATION and not _is_listed(getattr(layer, "activation", None)):
+        return None
+    return LAYERS[known.__name__]
 
 
-def _hashable_in(fn: Any, table: dict[Any, str]) -> bool:
+def _is_known(cls: type) -> bool:
+    return cls.__name__ in LAYERS and cls.__module__.startswith("keras.")
+
+
+def _replaces(name: str, known: type) -> bool:
+    return not name.startswith("__") and name not in _FREE and hasattr(known, name)
+
+
+def _is_listed(fn: Any) -> bool:
     try:
-        return fn in table
+        return fn is None or fn in ACTIVATIONS
     except TypeError:
         return False

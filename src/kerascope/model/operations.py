@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerascope.model.call import Call
@@ -15,8 +15,10 @@ from kerascope.model.layers import (
     convolution,
     diagonal,
     identity,
+    join,
     mixture,
     opaque,
+    relu,
     reshape,
     route,
     winner,
@@ -32,34 +34,30 @@ def _add(call: Call) -> Chain:
     left, right = call.operands
     if _is_tensor(left) and _is_tensor(right):
         return mixture(call)
-    return (diagonal(call, 1.0, right if _is_tensor(left) else left),)
+    return diagonal(call, 1.0, right if _is_tensor(left) else left)
 
 
 def _subtract(call: Call) -> Chain:
     left, right = call.operands
     if _is_tensor(left) and _is_tensor(right):
         return mixture(call, keeps_sign=False)
-    if _is_tensor(left):
-        return (diagonal(call, 1.0, -call.constant(right)),)
-    return (diagonal(call, -1.0, left),)
+    return diagonal(call, 1.0, -call.array(right)) if _is_tensor(left) else diagonal(call, -1.0, left)
 
 
 def _multiply(call: Call) -> Chain:
     left, right = call.operands
     if _is_tensor(left) and _is_tensor(right):
         return (Product(label=call.label),)
-    return (diagonal(call, right if _is_tensor(left) else left),)
+    return diagonal(call, right if _is_tensor(left) else left)
 
 
 def _divide(call: Call) -> Chain:
     left, right = call.operands
-    if _is_tensor(left) and not _is_tensor(right):
-        return (diagonal(call, 1.0 / call.constant(right)),)
-    return opaque(call)
+    return diagonal(call, 1 / call.array(right)) if _is_tensor(left) and not _is_tensor(right) else opaque(call)
 
 
 def _negative(call: Call) -> Chain:
-    return (diagonal(call, -1.0),)
+    return diagonal(call, -1.0)
 
 
 def _extreme(call: Call) -> Chain:
@@ -67,33 +65,49 @@ def _extreme(call: Call) -> Chain:
     left, right = call.operands
     if _is_tensor(left) and _is_tensor(right):
         return winner(call)
-    bound = right if _is_tensor(left) else left
-    if call.label == "Maximum" and _is_zero(bound):
+    if call.x.shape != call.out.shape:
+        return opaque(call)
+    bound = call.array(right if _is_tensor(left) else left)
+    if call.label == "Maximum" and not bound.any():
         return (Activation(label="relu", name="relu", fn=ops.relu),)
-    return (Activation(label=call.label, name=call.label.lower(), fn=call.replay()),)
-
-
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value == 0
+    return _elementwise(call.label.lower())(call)
 
 
 def _matmul(call: Call) -> Chain:
+    """A product with a constant matrix; on the right it is a dense layer."""
     left, right = call.operands
-    if not _is_tensor(left) or _is_tensor(right) or len(right.shape) != 2:
+    if _is_tensor(left) and _is_tensor(right):
         return opaque(call)
-    return (Affine(label=call.label, form="dense", kernel=call.constant(right), linear=ops.matmul),)
+    constant = call.constant(right if _is_tensor(left) else left)
+    if len(constant.shape) >= len(call.x.shape):
+        return opaque(call)
+    form = "dense" if _is_tensor(left) and len(constant.shape) == 2 else "einsum"
+
+    def from_left(x: Tensor, kernel: Tensor) -> Tensor:
+        return ops.matmul(kernel, x)
+
+    linear = ops.matmul if _is_tensor(left) else from_left
+    return (Affine(label=call.label, form=form, kernel=constant, linear=linear),)
+
+
+def _dot(call: Call) -> Chain:
+    """``dot(x, matrix)``: with two axes the same as a matrix product."""
+    left, right = call.operands
+    flat = _is_tensor(left) and not _is_tensor(right) and len(right.shape) == 2
+    return _matmul(call) if flat else opaque(call)
 
 
 def _einsum(call: Call) -> Chain:
     operands = [value for value in call.record.args if not isinstance(value, str)]
-    if len(operands) != 2 or not _is_tensor(operands[0]) or _is_tensor(operands[1]):
+    if len(operands) != 2 or sum(map(_is_tensor, operands)) != 1:
         return opaque(call)
-    equation = call.op.subscripts
+    equation, first = call.op.subscripts, _is_tensor(operands[0])
 
     def linear(x: Tensor, kernel: Tensor) -> Tensor:
-        return ops.einsum(equation, x, kernel)
+        return ops.einsum(equation, x, kernel) if first else ops.einsum(equation, kernel, x)
 
-    return (Affine(label=call.label, form="einsum", kernel=call.constant(operands[1]), linear=linear),)
+    kernel = call.constant(operands[1] if first else operands[0])
+    return (Affine(label=call.label, form="einsum", kernel=kernel, linear=linear),)
 
 
 def _conv(op: Any, form: str, *facts: str) -> Converter:
@@ -129,7 +143,7 @@ def _sum(call: Call) -> Chain:
 
 def _max(call: Call) -> Chain:
     axes = _reduction(call)
-    if axes is None or call.op.initial is not None or call.op.keepdims:
+    if axes is None or call.op.initial is not None:
         return opaque(call)
     return (Winner(label=call.label, fn=call.replay(), axes=axes),)
 
@@ -139,7 +153,11 @@ def _relu(call: Call) -> Chain:
 
 
 def _elementwise(name: str) -> Converter:
-    return lambda call: (Activation(label=name, name=name, fn=call.replay()),)
+    def convert(call: Call) -> Chain:
+        one = len(call.tensors) == 1 and call.x.shape == call.out.shape
+        return (Activation(label=name, name=name, fn=call.replay()),) if one else opaque(call)
+
+    return convert
 
 
 def _softmax(name: str) -> Converter:
@@ -151,21 +169,17 @@ def _cast(call: Call) -> Chain:
     return () if floats else opaque(call)
 
 
-def _concatenate(call: Call) -> Chain:
-    constants = any(not _is_tensor(leaf) for leaf in keras.tree.flatten(call.record.args[0]))
-    return (Route(label=call.label, fn=call.replay(), pads=constants),)
-
-
 def _pad(call: Call) -> Chain:
-    zeros = getattr(call.op, "mode", "constant") == "constant"
-    return (Route(label=call.label, fn=call.replay(), pads=zeros),)
+    filled = getattr(call.op, "mode", "constant") == "constant"
+    positive = not filled or all((call.array(value) >= 0).all() for value in call.constants)
+    return (Route(label=call.label, fn=call.replay(), pads=filled, keeps_sign=positive),)
 
 
 def _power(call: Call) -> Chain:
-    exponent = call.operands[1]
-    if isinstance(exponent, (int, float)) and math.isfinite(exponent):
-        return _elementwise("power")(call)
-    return opaque(call)
+    base, exponent = call.operands
+    if not _is_tensor(base) or _is_tensor(exponent):
+        return opaque(call)
+    return _elementwise("square" if np.all(call.array(exponent) == 2) else "power")(call)
 
 
 def _table(names: str, converter: Converter) -> dict[str, Converter]:
@@ -211,6 +225,19 @@ _ELEMENTWISE = {
     "Erf": "erf",
     "Clip": "clip",
     "Reciprocal": "reciprocal",
+    "Rsqrt": "rsqrt",
+    "Log2": "log2",
+    "Log10": "log10",
+    "Exp2": "exp2",
+    "Cbrt": "cbrt",
+    "Tan": "tan",
+    "Arcsin": "arcsin",
+    "Arccos": "arccos",
+    "Arcsinh": "arcsinh",
+    "Arctanh": "arctanh",
+    "Erfc": "erfc",
+    "Sinc": "sinc",
+    "SparseSigmoid": "sparse_sigmoid",
 }
 
 OPERATIONS: dict[str, Converter] = {
@@ -221,13 +248,16 @@ OPERATIONS: dict[str, Converter] = {
     "Negative": _negative,
     **_table("Maximum Minimum", _extreme),
     "Matmul": _matmul,
+    "Dot": _dot,
     "Einsum": _einsum,
     "Conv": _conv(ops.conv, "conv", *_GEOMETRY),
     "DepthwiseConv": _conv(ops.depthwise_conv, "depthwise", *_GEOMETRY),
     "ConvTranspose": _conv(ops.conv_transpose, "transpose", *_GEOMETRY, "output_padding"),
     **_table("Mean Sum", _sum),
+    "Cumsum": _sum,
     **_table("Max Amax", _max),
     "Relu": _relu,
+    "ReLU": relu,
     **{name: _elementwise(short) for name, short in _ELEMENTWISE.items()},
     "Power": _power,
     "Softmax": _softmax("softmax"),
@@ -238,11 +268,10 @@ OPERATIONS: dict[str, Converter] = {
     **_table("ConvertToTensor Identity Copy", identity),
     **_table("Reshape Squeeze ExpandDims Ravel", reshape),
     **_table(
-        "Transpose Moveaxis Swapaxes Stack Split GetItem Flip Repeat Tile BroadcastTo Roll Take Slice Hstack "
-        "Vstack Rot90 Unstack",
+        "Transpose Moveaxis Swapaxes Split GetItem Flip Repeat Tile BroadcastTo Roll Take Slice Rot90 Unstack",
         route,
     ),
-    **_table("Concatenate", _concatenate),
+    **_table("Concatenate Stack Hstack Vstack", join),
     "Pad": _pad,
 }
 """Operations with a known meaning, by class name; any other can be differentiated but has no rule."""

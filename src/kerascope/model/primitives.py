@@ -13,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 from keras import ops
+
+from kerascope import backend
 
 Tensor = Any
 
@@ -68,59 +71,59 @@ class Affine(Primitive):
         """Whether every cell is scaled and shifted by itself, as in BatchNormalization."""
         return self.form == "diagonal"
 
-    def scale_outputs(self, scale: Tensor) -> Affine | None:
-        """Return the operation times a per-channel scale (C,), or None where the layout is not known."""
-        spread = _spread_over_outputs(self.form, self.kernel, scale)
+    def scale_outputs(self, scale: np.ndarray) -> Affine | None:
+        """Return the operation times a per-channel scale (C,) or (), or None where the layout is not known."""
+        kernel = backend.to_numpy(self.kernel)
+        spread = _spread_over_outputs(self.form, kernel.shape, scale)
         if spread is None:
             return None
         bias = self.bias
         if bias is not None:
-            bias = bias * as_channels(scale, len(bias.shape), self.channel_axis)
-        return replace(self, kernel=self.kernel * spread, bias=bias)
+            shape = as_channels(scale, len(bias.shape), self.channel_axis)
+            bias = ops.convert_to_tensor(backend.to_numpy(bias) * shape)
+        return replace(self, kernel=ops.convert_to_tensor(kernel * spread), bias=bias)
 
-    def scale_inputs(self, scale: Tensor) -> Affine | None:
-        """Return ``x -> self(scale * x)`` for a per-channel scale (C_in,), or None."""
-        spread = _spread_over_inputs(self.form, self.kernel, scale)
-        return None if spread is None else replace(self, kernel=self.kernel * spread)
+    def scale_inputs(self, scale: np.ndarray) -> Affine | None:
+        """Return ``x -> self(scale * x)`` for a per-channel scale (C_in,) or (), or None."""
+        kernel = backend.to_numpy(self.kernel)
+        spread = _spread_over_inputs(self.form, kernel.shape, scale)
+        return None if spread is None else replace(self, kernel=ops.convert_to_tensor(kernel * spread))
 
-    def shift_outputs(self, shift: Tensor) -> Affine:
+    def shift_outputs(self, shift: np.ndarray) -> Affine:
         """Return the operation plus ``shift``, which has the rank of z."""
-        return replace(self, bias=shift if self.bias is None else self.bias + shift)
+        total = shift if self.bias is None else backend.to_numpy(self.bias) + shift
+        return replace(self, bias=ops.convert_to_tensor(total))
 
 
-def as_channels(vector: Tensor, rank: int, axis: int) -> Tensor:
+def as_channels(vector: np.ndarray, rank: int, axis: int) -> np.ndarray:
     """Reshape a vector (C,) or scalar so that it broadcasts along one axis of a tensor of that rank."""
     if not vector.shape:
-        return vector
+        return vector.reshape((1,) * rank)
     shape = [1] * rank
     shape[axis] = -1
-    return ops.reshape(vector, shape)
+    return vector.reshape(shape)
 
 
-def _spread_over_outputs(form: str, kernel: Tensor, scale: Tensor) -> Tensor | None:
-    if not scale.shape:
-        return scale
-    if form in ("dense", "conv"):
+def _spread_over_outputs(form: str, kernel: tuple[int, ...], scale: np.ndarray) -> np.ndarray | None:
+    if not scale.shape or form in ("dense", "conv"):
         return scale
     if form == "depthwise":
-        return ops.reshape(scale, tuple(kernel.shape[-2:]))
+        return scale.reshape(kernel[-2:])
     if form == "transpose":
-        return ops.reshape(scale, (-1, 1))
+        return scale.reshape(-1, 1)
     return None
 
 
-def _spread_over_inputs(form: str, kernel: Tensor, scale: Tensor) -> Tensor | None:
-    if not scale.shape:
+def _spread_over_inputs(form: str, kernel: tuple[int, ...], scale: np.ndarray) -> np.ndarray | None:
+    if not scale.shape or form == "transpose":
         return scale
     if form in ("dense", "depthwise"):
-        return ops.reshape(scale, (-1, 1))
-    if form == "transpose":
-        return scale
+        return scale.reshape(-1, 1)
     if form == "conv":
-        per_group, outputs = kernel.shape[-2:]
-        groups = scale.shape[0] // per_group
-        by_group = ops.transpose(ops.reshape(scale, (groups, per_group)))
-        return ops.repeat(by_group, outputs // groups, axis=1)
+        per_group, outputs = kernel[-2:]
+        groups = len(scale) // per_group
+        by_group = scale.reshape(groups, per_group).T
+        return np.repeat(by_group, outputs // groups, axis=1)
     return None
 
 
@@ -197,7 +200,7 @@ class Product(Primitive):
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """Return ``x1 * x2``."""
-        return tensors[0] * tensors[1]
+        return ops.multiply(tensors[0], tensors[1])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -209,6 +212,8 @@ class Route(Primitive):
     """Whether some output cells hold a constant: relevance that reaches them is lost, and counted."""
     keeps_cells: bool = True
     """Whether output cells are copies of input cells (False for interpolation)."""
+    keeps_sign: bool = True
+    """Whether non-negative inputs give non-negative outputs: not where a constant cell is negative."""
 
     kind: ClassVar[str] = "route"
 

@@ -23,7 +23,7 @@ def non_negative(graph: Graph, inputs: frozenset[int] = frozenset()) -> frozense
         elif isinstance(op, Mixture):
             certain = op.keeps_sign and all(tensor in known for tensor in node.inputs)
         elif isinstance(op, Route):
-            certain = op.keeps_cells and all(tensor in known for tensor in node.inputs)
+            certain = op.keeps_sign and all(tensor in known for tensor in node.inputs)
         elif isinstance(op, (Winner, Product)):
             certain = all(tensor in known for tensor in node.inputs)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,29 +25,69 @@ _LOCK = threading.RLock()
 
 @dataclass(frozen=True)
 class Record:
-    """One recorded call: ``op(*args, **kwargs) -> outputs``, with KerasTensors where data would be."""
+    """One recorded call: ``op(*args, **kwargs) -> outputs``, with KerasTensors where data would be.
+
+    ``within`` is the innermost layer that was run through and made the call; None for the model itself.
+    ``whole`` marks a layer that could not be looked into.
+    """
 
     op: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: Any
+    within: Any = None
+    whole: bool = False
 
 
 @dataclass
 class Recording:
     """What a traced model did: its symbolic inputs and outputs, and the calls in between."""
 
-    inputs: list[Any]
+    inputs: list[Any] = field(default_factory=list)
     outputs: Any = None
     records: list[Record] = field(default_factory=list)
-    layer_outputs: dict[str, list[Any]] = field(default_factory=dict)
+    returned: list[tuple[str, list[Any]]] = field(default_factory=list)
+    """Which layer returned which tensors, in order."""
     opaque: list[str] = field(default_factory=list)
     """Layers that could not be run through, with the reason."""
+    looked_into: list[Any] = field(default_factory=list)
+    """Layers and models that were run through."""
+    depth: list[Any] = field(default_factory=list)
+    """The layers that are being run through at this moment, outermost first."""
     suspended: int = 0
+    thread: int = field(default_factory=threading.get_ident)
+
+    @property
+    def within(self) -> Any:
+        """The innermost layer being run through that is no mere container."""
+        return next((layer for layer in reversed(self.depth[1:]) if not is_container(layer)), None)
+
+    def roll_back(self, marks: Sequence[int]) -> None:
+        """Forget what was noted since the marks were taken."""
+        for notes, mark in zip(self._notes, marks, strict=True):
+            del notes[mark:]
+
+    def marks(self) -> list[int]:
+        """Return how much has been noted so far."""
+        return [len(notes) for notes in self._notes]
+
+    @property
+    def _notes(self) -> tuple[list[Any], ...]:
+        return self.records, self.returned, self.opaque, self.looked_into
+
+
+def is_container(layer: Any) -> bool:
+    """Return whether a layer is a Sequential or Functional model as Keras makes it, with no code of its own."""
+    call = getattr(type(layer).call, "__module__", "")
+    return isinstance(layer, keras.Model) and call.startswith("keras.")
 
 
 def record(
-    model: Any, struct: Any, is_leaf: Callable[[Any], bool], pack: Callable[[Sequence[Any]], Any]
+    model: Any,
+    struct: Any,
+    is_leaf: Callable[[Any], bool],
+    pack: Callable[[Sequence[Any]], Any],
+    batch: int | None = None,
 ) -> Recording:
     """Trace a built Keras model.
 
@@ -55,18 +96,20 @@ def record(
         struct: flat list of ``(shape without batch, dtype, name)``, one per input.
         is_leaf: tells whether a Keras layer is recorded whole rather than run through.
         pack: turns the flat list of tensors into what ``model(...)`` takes.
+        batch: the batch size; None leaves it open.
 
     Raises:
         TraceError: if not even the shape of the model's outputs can be found out.
     """
-    tensors = [keras.KerasTensor((None, *shape), dtype=dtype, name=name) for shape, dtype, name in struct]
-    recording = Recording(inputs=tensors)
-    with _LOCK, _patched(recording, is_leaf), keras.StatelessScope():
+    recording = Recording()
+    with untouched(model), _patched(recording, is_leaf):
+        recording.inputs = [
+            keras.KerasTensor((batch, *shape), dtype=dtype, name=name) for shape, dtype, name in struct
+        ]
         try:
-            recording.outputs = model(pack(tensors), training=False)
-        except TypeError:
-            recording.records.clear()
-            recording.outputs = model(pack(tensors))
+            recording.outputs = model(pack(recording.inputs), **inference(model))
+        except TraceError:
+            raise
         except Exception as error:
             raise TraceError(
                 f"Model {model.name!r} could not be run on symbolic inputs: {type(error).__name__}: "
@@ -75,14 +118,51 @@ def record(
     return recording
 
 
+def run(model: Any, packed: Any) -> Any:
+    """Return what a model returns at inference, leaving no mark on it."""
+    with untouched(model):
+        return model(packed, **inference(model))
+
+
+def inference(model: Any) -> dict[str, bool]:
+    """Return the keyword that asks for inference, where the model's call takes it."""
+    return {"training": False} if "training" in inspect.signature(model.call).parameters else {}
+
+
+@contextlib.contextmanager
+def untouched(model: Any) -> Iterator[None]:
+    """Let a model run inside without changing it: state, losses, attributes it sets, names of new layers."""
+    state = _keras_module("keras.src.backend.common.global_state")
+    with _LOCK:
+        layers = {id(layer): layer for layer in model._flatten_layers()}.values()
+        attributes = [(layer, dict(vars(layer))) for layer in layers]
+        names = dict(state.get_global_attribute("object_name_uids") or {})
+        try:
+            with keras.StatelessScope(collect_losses=True):
+                yield
+        finally:
+            for layer, before in attributes:
+                _put_back(vars(layer), before)
+            counters = state.get_global_attribute("object_name_uids")
+            if counters is not None:
+                counters.clear()
+                counters.update(names)
+
+
+def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    now.update({name: value for name, value in before.items() if now.get(name, now) is not value})
+
+
 @contextlib.contextmanager
 def _patched(recording: Recording, is_leaf: Callable[[Any], bool]) -> Iterator[None]:
     operation_module = _keras_module("keras.src.ops.operation")
     layer_module = _keras_module("keras.src.layers.layer")
-    global_state = _keras_module("keras.src.backend.common.global_state")
-    names = global_state.get_global_attribute("object_name_uids")
-    kept_names = dict(names) if names is not None else None
     with contextlib.ExitStack() as stack:
+        if keras.config.is_traceback_filtering_enabled():  # it would rewrite the messages of errors
+            keras.config.disable_traceback_filtering()
+            stack.callback(keras.config.enable_traceback_filtering)
         for module in (operation_module, layer_module):
             if hasattr(module, "Node"):
                 _replace(stack, module, "Node", _no_node)
@@ -90,73 +170,73 @@ def _patched(recording: Recording, is_leaf: Callable[[Any], bool]) -> Iterator[N
             if "symbolic_call" in vars(owner):
                 original = owner.symbolic_call
                 _replace(stack, owner, "symbolic_call", _recorder(recording, is_leaf, original))
+        _replace(stack, layer_module.Layer, "add_weight", _no_weight)
         _let_symbols_stand_on_the_right(stack)
-        try:
-            yield
-        finally:
-            if kept_names is not None:
-                names.clear()
-                names.update(kept_names)
-
-
-@contextlib.contextmanager
-def exact(dtype: str) -> Iterator[None]:
-    """Keep Keras from rounding float64 results to float32, which it does on JAX and PyTorch.
-
-    Args:
-        dtype: the precision of what is computed inside; nothing is done unless it is ``"float64"``.
-    """
-    table = getattr(_keras_module("keras.src.backend.common.dtypes"), "BIT64_TO_BIT32_DTYPE", {})
-    if dtype != "float64" or table.get("float64", "float64") == "float64":
         yield
-        return
-    with _LOCK:
-        before = table["float64"]
-        table["float64"] = "float64"
-        try:
-            yield
-        finally:
-            table["float64"] = before
 
 
 def _recorder(
     recording: Recording, is_leaf: Callable[[Any], bool], original: Callable[..., Any]
 ) -> Callable[..., Any]:
     def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if recording.suspended:
+        if recording.suspended or threading.get_ident() != recording.thread:
             return original(self, *args, **kwargs)
-        if isinstance(self, keras.layers.Layer) and not is_leaf(self):
-            mark, opaque_mark = len(recording.records), len(recording.opaque)
-            try:
-                outputs = self.call(*args, **kwargs)
-                if all(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(outputs)):
-                    _note_layer(recording, self, outputs)
-                    return outputs
-                reason = "its call returns something that is no tensor"
-            except Exception as error:  # noqa: BLE001 - anything a user's call may raise makes it opaque
-                reason = f"{type(error).__name__}: {_first_line(error)}"
-            del recording.records[mark:]
-            del recording.opaque[opaque_mark:]
-            recording.opaque.append(f"{self.name} ({type(self).__name__}): {reason}")
+        is_layer = isinstance(self, keras.layers.Layer)
+        whole = is_layer and not is_leaf(self)
+        if whole:
+            looked_into, outputs = _look_into(recording, self, args, kwargs)
+            if looked_into:
+                return outputs
         recording.suspended += 1
         try:
             outputs = original(self, *args, **kwargs)
         finally:
             recording.suspended -= 1
-        recording.records.append(Record(self, args, dict(kwargs), outputs))
-        if isinstance(self, keras.layers.Layer):
-            _note_layer(recording, self, outputs)
+        recording.records.append(Record(self, args, dict(kwargs), outputs, recording.within, whole))
+        if is_layer:
+            recording.returned.append((self.name, keras.tree.flatten(outputs)))
         return outputs
 
     return symbolic_call
 
 
-def _note_layer(recording: Recording, layer: Any, outputs: Any) -> None:
-    recording.layer_outputs.setdefault(layer.name, []).extend(keras.tree.flatten(outputs))
+def _look_into(recording: Recording, layer: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
+    """Run through a layer's call; return whether that worked, and what it returned."""
+    marks, whole = recording.marks(), not recording.depth
+    recording.depth.append(layer)
+    try:
+        outputs = layer.call(*args, **kwargs)
+        flat = keras.tree.flatten(outputs)
+        if all(isinstance(leaf, keras.KerasTensor) or (not whole and _is_constant(leaf)) for leaf in flat):
+            recording.looked_into.append(layer)
+            recording.returned.append((layer.name, flat))
+            return True, outputs
+        reason = "its call returns something that does not depend on its input"
+    except TraceError:
+        raise
+    except Exception as error:  # anything a user's call may raise makes it opaque
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+    finally:
+        recording.depth.pop()
+    recording.roll_back(marks)
+    recording.opaque.append(f"{layer.name} ({type(layer).__name__}): {reason}")
+    return False, None
+
+
+def _is_constant(value: Any) -> bool:
+    return value is None or bool(keras.ops.is_tensor(value))
 
 
 def _no_node(*args: Any, **kwargs: Any) -> None:
     """Stand in for Keras' Node, so that a symbolic call leaves no mark on the model's layers."""
+
+
+def _no_weight(layer: Any, *args: Any, **kwargs: Any) -> None:
+    """Stand in for Layer.add_weight: a trace must not build what has not been built."""
+    raise TraceError(
+        f"Layer {layer.name!r} ({type(layer).__name__}) has no weights yet, or makes new ones whenever it is called. "
+        "Call the model once on a batch of samples first, and make layers in __init__ or build, not in call."
+    )
 
 
 def _let_symbols_stand_on_the_right(stack: contextlib.ExitStack) -> None:
@@ -165,12 +245,18 @@ def _let_symbols_stand_on_the_right(stack: contextlib.ExitStack) -> None:
     _replace(stack, tensor, "__array_ufunc__", None)
     if "__jax_array__" in vars(tensor):
         _remove(stack, tensor, "__jax_array__")
+    if "__tf_tensor__" in vars(tensor):
+        _replace(stack, tensor, "__tf_tensor__", _no_tensor)
     owners = [owner for owner in keras.Variable.__mro__ if owner.__module__.startswith("keras.")]
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
         method = f"__{name}__"
         for owner in owners:
             if method in vars(owner):
                 _replace(stack, owner, method, _yielding(vars(owner)[method]))
+
+
+def _no_tensor(self: Any, dtype: Any = None, name: Any = None) -> Any:
+    raise TypeError("A KerasTensor holds no values.")
 
 
 def _yielding(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -193,6 +279,26 @@ def _replace(stack: contextlib.ExitStack, owner: Any, name: str, value: Any) -> 
 def _remove(stack: contextlib.ExitStack, owner: Any, name: str) -> None:
     stack.callback(setattr, owner, name, vars(owner)[name])
     delattr(owner, name)
+
+
+@contextlib.contextmanager
+def exact(dtype: str) -> Iterator[None]:
+    """Keep Keras from rounding float64 results to float32, which it does on JAX and PyTorch.
+
+    Args:
+        dtype: the precision of what is computed inside; nothing is done unless it is ``"float64"``.
+    """
+    table = getattr(_keras_module("keras.src.backend.common.dtypes"), "BIT64_TO_BIT32_DTYPE", {})
+    if dtype != "float64" or table.get("float64", "float64") == "float64":
+        yield
+        return
+    with _LOCK:
+        before = table["float64"]
+        table["float64"] = "float64"
+        try:
+            yield
+        finally:
+            table["float64"] = before
 
 
 def _keras_module(name: str) -> Any:

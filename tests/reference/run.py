@@ -1,0 +1,91 @@
+"""How the reference tests run methods: uncompiled, on a model that is traced once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+import kerascope as ks
+from kerascope import backend
+from kerascope.lrp.composites import assign
+from kerascope.model.propagate import Walked, forward
+from kerascope.model.trace import exact
+
+TIGHT = 1e-9
+
+
+class Bench:
+    """A traced model on which many methods are run."""
+
+    def __init__(self, model: Any, x: np.ndarray, *, background: Any = None, batch_size: int = 32) -> None:
+        self.x, self.model = x, model
+        explainer = ks.Explainer(
+            model, "gradient", background=background, batch_size=batch_size, compile=False
+        )
+        explainer.prepare(x)
+        self.session = explainer._ready()
+
+    def __call__(
+        self, method: Any, x: Any = None, *, target: Any = 0, seed: int = 0, **options: Any
+    ) -> ks.Explanation:
+        """Explain; warnings about the result are not this test's business."""
+        explainer = ks.Explainer.on(self.session, method, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ks.KerascopeWarning)
+            return explainer(self.x if x is None else x, target=target, seed=seed)
+
+    def values(self, method: Any, x: Any = None, **options: Any) -> np.ndarray:
+        """Return the map alone."""
+        return np.asarray(self(method, x, **options).values)
+
+    def logits(self, x: Any = None) -> np.ndarray:
+        """Return what the model returns, which for the models here are logits."""
+        return predict(self.model, self.x if x is None else x)
+
+    def walk(self, composite: Any, x: np.ndarray, start: np.ndarray, **options: Any) -> Walked:
+        """Walk relevance back from the logits (N, K) and return what arrived at every tensor."""
+        graph, dtype = self.session.view.logits, self.session.view.dtype
+        with backend.inference(), exact(dtype):
+            assignment = assign(graph, composite, dtype=dtype, **{"bias": None, **options})
+            _, walk = forward(graph, self.session.view.to_tensors([x]), assignment.handlers)
+            return walk({graph.outputs[0]: keras.ops.convert_to_tensor(start)}, measure=True)
+
+    def relevance_of_input(self, walked: Walked) -> np.ndarray:
+        """Return what arrived at the input."""
+        return backend.to_numpy(walked.values[self.session.view.logits.inputs[0]])
+
+
+def explain(model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any) -> ks.Explanation:
+    """Explain a model once; see `Bench`."""
+    return Bench(model, x, background=background)(method, **options)
+
+
+def predict(model: Any, x: np.ndarray) -> np.ndarray:
+    """Return a model's outputs in NumPy."""
+    with backend.inference():
+        return backend.to_numpy(model(keras.ops.convert_to_tensor(x), training=False))
+
+
+def total(values: np.ndarray) -> np.ndarray:
+    """Sum over everything but the samples."""
+    return values.reshape(len(values), -1).sum(axis=1)
+
+
+def same(found: Any, expected: Any, tolerance: float = TIGHT, *, what: str = "") -> None:
+    """Assert that two maps agree, relative to the largest absolute value expected."""
+    found, expected = np.asarray(found, "float64"), np.asarray(expected, "float64")
+    assert found.shape == expected.shape, f"{what}: shapes {found.shape} and {expected.shape}"
+    scale = np.max(np.abs(expected), initial=0.0)
+    deviation = np.max(np.abs(found - expected), initial=0.0)
+    assert deviation <= tolerance * scale + 1e-12, f"{what}: off by {deviation:.2e} of {scale:.2e}"
+
+
+def differ(found: Any, other: Any, least: float = 1e-3, *, what: str = "") -> None:
+    """Assert that two maps differ by more than a share of the largest absolute value."""
+    found, other = np.asarray(found), np.asarray(other)
+    scale = max(np.max(np.abs(found)), np.max(np.abs(other)))
+    deviation = np.max(np.abs(found - other))
+    assert deviation > least * scale, f"{what}: alike to {deviation:.2e} of {scale:.2e}"
