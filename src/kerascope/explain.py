@@ -113,6 +113,7 @@ class Explainer:
         self.model = load_model(model)
         self._background, self._compile = background, compile
         self._sessions: dict[Any, Session] = {}
+        self._said: tuple[str, ...] = ()
         self._latest: Session | None = None
 
     @classmethod
@@ -185,14 +186,15 @@ class Explainer:
         if shapes not in self._sessions:
             self._sessions[shapes] = self._open(signature, samples, shapes)
         self._latest = self._sessions[shapes]
-        return samples, self._latest
+        return replace(samples, notes=(*samples.notes, *self._said)), self._latest
 
     def _open(self, signature: Signature, samples: Samples, shapes: Sequence[tuple[int, ...]]) -> Session:
         background = None
         if self._background is not None:
             # Where the model leaves sizes open, the background has to have those of the samples.
             specs = tuple(replace(spec, shape=shape) for spec, shape in zip(signature.specs, shapes, strict=True))
-            background = read_samples(self._background, replace(signature, specs=specs), what="background").arrays
+            read = read_samples(self._background, replace(signature, specs=specs), what="background")
+            background, self._said = read.arrays, read.notes
         view = ModelView(self.model, signature, [array[:2].copy() for array in samples.arrays])
         return Session(view, background, self.batch_size, self._compile)
 

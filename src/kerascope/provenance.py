@@ -182,7 +182,7 @@ class Recorder:
             )
         if selection.against is not None:
             settled = selection.fixed(logits)
-            same = settled.codes == settled.against
+            same = self._squeezed(settled.codes == settled.against)
             if same.any():
                 texts.append(
                     f"The contrast is of the top class with itself for {_samples(same)}: there it is zero. Leave out b, "

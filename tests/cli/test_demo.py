@@ -32,16 +32,19 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "basic_motions", few)
 
 
+@pytest.mark.slow
 def test_the_demo(run: Run, tmp_path: Path, small: None) -> None:
     out = tmp_path / "demo"
     ran = run("demo", "--out", out)
     assert ran.status == 0, ran.err
     counts = re.findall(
-        r"(\S+): of (\d+) samples with a motif whose class .* right, the planted row ranked first in (\d+),",
+        r"(\S+): of (\d+) samples with a motif whose class the model got right, "
+        r"the planted row ranked first in (\d+), the planted stretch \(at least half in common\) in (\d+)",
         ran.out,
     )
-    assert counts[0] == ("integrated_gradients", "8", "8")
-    assert "labelled no motif" in ran.out or "labelled motif in" in ran.out
+    assert counts[0] == ("expected_gradients", "8", "8", "8")
+    assert "Sample motif in r02 1: class motif in r02, logit " in ran.out
+    assert len(re.findall(r"^Sample (standing|running|walking|badminton) 1: class ", ran.out, re.M)) == 4
     for name in ("planted", "basic_motions"):
         assert (out / name / "report.html").is_file()
         assert f"Report {out / name / 'report.html'}" in ran.out

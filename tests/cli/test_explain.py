@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -376,16 +377,11 @@ def test_a_real_run(model_file: Path, data_file: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
 def test_a_full_disk_leaves_nothing(model_file: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: writing fails half-way."""
-    import resource
-
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2000, 12, 3)).astype("float32"))
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    ran = started(
-        *("explain", model_file, tmp_path / "x.npy", "-m", "gradient", "--out", tmp_path / "o.zarr", "-q"),
-        preexec_fn=limit,
+    words = ("explain", model_file, tmp_path / "x.npy", "-m", "gradient", "--out", tmp_path / "o.zarr", "-q")
+    command = shlex.join([sys.executable, "-m", "kerascope.cli", *map(str, words)])
+    ran = subprocess.run(
+        ["bash", "-c", f"ulimit -f 100; exec {command}"], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 1
     assert ran.stdout == ""

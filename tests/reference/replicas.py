@@ -110,7 +110,13 @@ def z_box(x: np.ndarray, w: np.ndarray, b: float, *, low: np.ndarray, high: np.n
 
 
 def through(
-    replica: Replica, x: np.ndarray, layer: Matrix, relevance: np.ndarray, *, bias: str = "absorb", **options: Any
+    replica: Replica,
+    x: np.ndarray,
+    layer: Matrix,
+    relevance: np.ndarray,
+    *,
+    bias: str = "absorb",
+    **options: Any,
 ) -> tuple[np.ndarray, float]:
     """Send relevance (outputs,) of one sample (inputs,) back through a layer.
 

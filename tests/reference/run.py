@@ -58,7 +58,9 @@ class Bench:
         return backend.to_numpy(walked.values[self.session.view.logits.inputs[0]])
 
 
-def explain(model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any) -> ks.Explanation:
+def explain(
+    model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any
+) -> ks.Explanation:
     """Explain a model once; see `Bench`."""
     return Bench(model, x, background=background)(method, **options)
 

@@ -17,7 +17,7 @@ from keras import layers, ops
 import kerascope as ks
 from kerascope import rules
 from tests.reference import replicas
-from tests.reference.nets import samples, stack, weigh
+from tests.reference.nets import samples, stack
 from tests.reference.replicas import Matrix, Replica, matrix_of, through
 from tests.reference.run import Bench, same
 
@@ -56,41 +56,35 @@ RULES: dict[str, Row] = {
     "Flat": Row(rules.Flat(), replicas.flat, {}),
 }
 
-# Name: (shape of a sample, layer). Each is run with a bias and without.
+# Name: (shape of a sample, layer). Few different shapes: JAX compiles every operation for each of them.
+LINE, PLANE, SMALL_PLANE, CUBE = (8, 4), (5, 5, 4), (3, 3, 4), (3, 3, 3, 2)
 LAYERS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "dense": ((6,), lambda **kw: layers.Dense(5, **kw)),
-    "dense on the last axis": ((4, 3), lambda **kw: layers.Dense(5, **kw)),
-    "conv1d strided": ((9, 2), lambda **kw: layers.Conv1D(3, 3, strides=2, **kw)),
-    "conv1d causal": ((7, 2), lambda **kw: layers.Conv1D(3, 3, padding="causal", dilation_rate=2, **kw)),
-    "conv1d same dilated": ((8, 2), lambda **kw: layers.Conv1D(3, 3, padding="same", dilation_rate=2, **kw)),
-    "conv2d valid": ((4, 5, 2), lambda **kw: layers.Conv2D(3, (2, 3), **kw)),
-    "conv2d same": ((4, 4, 2), lambda **kw: layers.Conv2D(3, 3, padding="same", **kw)),
-    "conv2d same strided": ((5, 4, 2), lambda **kw: layers.Conv2D(3, 3, strides=2, padding="same", **kw)),
-    "conv2d dilated": ((5, 5, 2), lambda **kw: layers.Conv2D(3, 2, dilation_rate=2, **kw)),
-    "conv2d grouped": ((4, 4, 4), lambda **kw: layers.Conv2D(6, 2, groups=2, **kw)),
-    "conv2d stride beyond the kernel": ((5, 5, 2), lambda **kw: layers.Conv2D(3, 1, strides=2, **kw)),
-    "conv3d same": ((3, 3, 2, 2), lambda **kw: layers.Conv3D(2, 2, padding="same", **kw)),
-    "conv3d valid": ((3, 3, 3, 1), lambda **kw: layers.Conv3D(2, 2, **kw)),
-    "depthwise1d": ((6, 2), lambda **kw: layers.DepthwiseConv1D(3, depth_multiplier=2, **kw)),
-    "depthwise2d same": (
-        (4, 4, 2),
-        lambda **kw: layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", **kw),
-    ),
-    "depthwise2d strided": ((5, 5, 2), lambda **kw: layers.DepthwiseConv2D(2, strides=2, **kw)),
-    "transposed1d": ((4, 2), lambda **kw: layers.Conv1DTranspose(3, 3, strides=2, **kw)),
-    "transposed2d same": (
-        (3, 3, 2),
-        lambda **kw: layers.Conv2DTranspose(3, 3, strides=2, padding="same", **kw),
-    ),
-    "transposed2d gaps": ((3, 3, 2), lambda **kw: layers.Conv2DTranspose(2, 2, strides=3, **kw)),
-    "transposed3d": ((2, 2, 2, 1), lambda **kw: layers.Conv3DTranspose(2, 2, strides=1, **kw)),
-    "einsum": ((3, 4), lambda use_bias, **kw: einsum(use_bias=use_bias)),
+    "dense on the last axis": (LINE, lambda **kw: layers.Dense(4, **kw)),
+    "einsum": (LINE, lambda use_bias, **kw: einsum(use_bias=use_bias)),
+    "conv1d strided": (LINE, lambda **kw: layers.Conv1D(4, 3, strides=2, padding="same", **kw)),
+    "conv1d causal": (LINE, lambda **kw: layers.Conv1D(4, 3, padding="causal", dilation_rate=2, **kw)),
+    "conv1d same dilated": (LINE, lambda **kw: layers.Conv1D(4, 3, padding="same", dilation_rate=2, **kw)),
+    "depthwise1d": (LINE, lambda **kw: layers.DepthwiseConv1D(3, strides=2, padding="same", **kw)),
+    "transposed1d": ((4, 4), lambda **kw: layers.Conv1DTranspose(4, 3, strides=2, padding="same", **kw)),
+    "conv2d valid": (PLANE, lambda **kw: layers.Conv2D(4, 3, **kw)),
+    "conv2d uneven": (PLANE, lambda **kw: layers.Conv2D(4, (3, 2), strides=(1, 2), padding="same", **kw)),
+    "conv2d same strided": (PLANE, lambda **kw: layers.Conv2D(4, 3, strides=2, padding="same", **kw)),
+    "conv2d dilated": (PLANE, lambda **kw: layers.Conv2D(4, 2, dilation_rate=2, **kw)),
+    "conv2d grouped": (PLANE, lambda **kw: layers.Conv2D(4, 3, groups=2, **kw)),
+    "conv2d stride beyond the kernel": (PLANE, lambda **kw: layers.Conv2D(4, 1, strides=2, **kw)),
+    "depthwise2d": (PLANE, lambda **kw: layers.DepthwiseConv2D(3, strides=2, padding="same", **kw)),
+    "depthwise2d doubling": (SMALL_PLANE, lambda **kw: layers.DepthwiseConv2D(2, depth_multiplier=2, **kw)),
+    "transposed2d": (SMALL_PLANE, lambda **kw: layers.Conv2DTranspose(4, 3, **kw)),
+    "transposed2d gaps": (SMALL_PLANE, lambda **kw: layers.Conv2DTranspose(4, 1, strides=2, **kw)),
+    "conv3d same": (CUBE, lambda **kw: layers.Conv3D(2, 2, padding="same", **kw)),
+    "transposed3d": ((2, 2, 2, 2), lambda **kw: layers.Conv3DTranspose(2, 2, **kw)),
 }
 
 
 def einsum(*, use_bias: bool) -> Any:
     """Return a dense layer over both axes of a matrix."""
-    return layers.EinsumDense("nij,ijk->nk", output_shape=5, bias_axes="k" if use_bias else None)
+    return layers.EinsumDense("nij,ijk->nk", output_shape=4, bias_axes="k" if use_bias else None)
 
 
 def cells(shape: tuple[int, ...], *, low: float) -> np.ndarray:
@@ -107,7 +101,9 @@ def case(name: str, *, bias: bool, after_relu: bool) -> tuple[Bench, tuple[Matri
     shape, build = LAYERS[name]
     layer = build(use_bias=bias)
     before = [layers.ReLU()] if after_relu else []
-    bench = Bench(stack(shape, *before, layer, layers.Flatten()), cells(shape, low=0.0 if after_relu else LOW))
+    bench = Bench(
+        stack(shape, *before, layer, layers.Flatten()), cells(shape, low=0.0 if after_relu else LOW)
+    )
     matrix = matrix_of(layer, shape)
     return bench, (matrix,), np.random.default_rng(3).normal(size=matrix.w.shape[1])
 
@@ -115,12 +111,10 @@ def case(name: str, *, bias: bool, after_relu: bool) -> tuple[Bench, tuple[Matri
 def sent_back(bench: Bench, rule: rules.Rule, relevance: np.ndarray) -> ks.Explanation:
     """Send a given relevance (outputs,) of every sample back through the model's one kernel layer."""
     method = ks.LRP(composite=ks.Composite([("*", rule)]), start="one")
-    return bench(method, target=lambda z: ops.sum(z * ops.convert_to_tensor(relevance), axis=-1))
+    return bench(method, target=lambda z: ops.sum(z * ops.cast(relevance, z.dtype), axis=-1))
 
 
-def check(
-    explanation: ks.Explanation, row: Row, matrices: tuple[Matrix, ...], relevance: np.ndarray
-) -> None:
+def check(explanation: ks.Explanation, row: Row, matrices: tuple[Matrix, ...], relevance: np.ndarray) -> None:
     """Compare what every input received, and what was absorbed, with the replica, back to front."""
     received, absorbed = [], []
     for x in explanation.inputs:
@@ -180,11 +174,11 @@ def test_box_rule_on_layer(name, float64):
 def test_rules_on_separable(kind, float64):
     """A separable convolution is a depthwise one and a pointwise one, and the rule stands at both."""
     rank = int(kind[-2])
-    shape = (5,) * rank + (2,)
-    layer = getattr(layers, kind)(3, 2, depth_multiplier=2, padding="same")
+    shape = {1: LINE, 2: SMALL_PLANE}[rank]
+    layer = getattr(layers, kind)(4, 2, padding="same")
     bench = Bench(stack(shape, layer, layers.Flatten()), cells(shape, low=LOW))
-    depthwise = getattr(layers, f"DepthwiseConv{rank}D")(2, depth_multiplier=2, padding="same", use_bias=False)
-    pointwise = getattr(layers, f"Conv{rank}D")(3, 1)
+    depthwise = getattr(layers, f"DepthwiseConv{rank}D")(2, padding="same", use_bias=False)
+    pointwise = getattr(layers, f"Conv{rank}D")(4, 1)
     depthwise.build((None, *shape))
     pointwise.build((None, *shape[:-1], 4))
     depthwise.kernel.assign(layer.depthwise_kernel)
@@ -198,15 +192,15 @@ def test_rules_on_separable(kind, float64):
 
 def test_padding_layer_becomes_the_convolutions(float64):
     """Behind a ZeroPadding2D the flat rule divides by real inputs, and nothing leaks into the border."""
-    convolution = layers.Conv2D(2, 3)
-    padded = stack((4, 4, 2), layers.ZeroPadding2D((1, 2)), convolution, layers.Flatten())
-    bench = Bench(padded, cells((4, 4, 2), low=LOW))
-    border = weigh(layers.Conv2D(2, 3), seed=9)
-    border.build((None, 6, 8, 2))
+    convolution = layers.Conv2D(4, 3)
+    padded = stack(SMALL_PLANE, layers.ZeroPadding2D((1, 2)), convolution, layers.Flatten())
+    bench = Bench(padded, cells(SMALL_PLANE, low=LOW))
+    border = layers.Conv2D(4, 3)
+    border.build((None, 5, 7, 4))
     for mine, theirs in zip(border.weights, convolution.weights, strict=True):
         mine.assign(theirs)
-    whole = matrix_of(border, (6, 8, 2))
-    inside = np.zeros((6, 8, 2), bool)
+    whole = matrix_of(border, (5, 7, 4))
+    inside = np.zeros((5, 7, 4), bool)
     inside[1:-1, 2:-2] = True
     matrix = Matrix(whole.w[inside.reshape(-1)], whole.b)
     relevance = np.random.default_rng(3).normal(size=matrix.w.shape[1])

@@ -15,7 +15,8 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
 
     The tape is persistent, so that several targets share one forward pass.
     """
-    primals = tuple(tf.convert_to_tensor(primal) for primal in primals)
+    # Copies: of one tensor given twice, the tape would return the sum of both derivatives for each.
+    primals = tuple(tf.identity(primal) for primal in primals)
     watched = [primal for primal in primals if primal.dtype.is_floating]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(watched)

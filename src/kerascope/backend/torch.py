@@ -37,7 +37,9 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
             )
         found = iter(grads)
         return tuple(
-            _or_zeros(next(found), leaf) if leaf.requires_grad else torch.zeros(leaf.shape, device=leaf.device)
+            _or_zeros(next(found), leaf)
+            if leaf.requires_grad
+            else torch.zeros(leaf.shape, device=leaf.device)
             for leaf in leaves
         )
 

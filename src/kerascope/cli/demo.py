@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from kerascope.explanation import Explanation
 
 PLANTED, MOTIONS = "planted", "basic_motions"
-_SHOWN = 3
-"""Samples whose tables are printed."""
 
 
 def demo(
@@ -74,40 +72,42 @@ def _finished_folder(out: Path, *, force: bool) -> Iterator[Path]:
 
 def _planted(console: Console, folder: Path, *, quiet: bool) -> None:
     """Explain planted matrices and count how often the planted row and stretch come first."""
-    from rich.text import Text
-
     from kerascope import datasets
 
     data = datasets.planted(60, seed=1)
-    console.print(Text("\n1. Matrices whose answer is known", style="bold"))
+    _title(console, "1. Matrices whose answer is known")
     console.print(
         f"{len(data)} matrices of {data.x.shape[1]} rows and {data.x.shape[2]} columns. A motif in one of "
         f"{len(data.class_names) - 1} rows marks the class; the last class has none.",
         soft_wrap=True,
     )
-    background = datasets.planted(100, seed=2).x
+    background = datasets.planted(50, seed=2).x
     found = _explained(PLANTED, data, background, folder, quiet=quiet, truth=data.truth)
+    _print(console, found, data)
+    console.print()
     for explanation in found:
-        _print(console, explanation, data)
         _count(console, explanation, data)
 
 
 def _motions(console: Console, folder: Path, *, quiet: bool) -> None:
     """Explain the test samples of BasicMotions."""
-    from rich.text import Text
-
     from kerascope import datasets
 
     train, data = datasets.basic_motions("train"), datasets.basic_motions("test")
-    console.print(Text("\n2. The motions of people (BasicMotions)", style="bold"))
+    _title(console, "2. The motions of people (BasicMotions)")
     console.print(
         f"{len(data)} samples of {data.x.shape[1]} {data.dims[0]} steps and {data.x.shape[2]} "
         f"{data.dims[1]}s: "
         f"{', '.join(data.class_names)}.",
         soft_wrap=True,
     )
-    for explanation in _explained(MOTIONS, data, train.x, folder, quiet=quiet):
-        _print(console, explanation, data)
+    _print(console, _explained(MOTIONS, data, train.x, folder, quiet=quiet), data)
+
+
+def _title(console: Console, text: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(f"\n{text}", style="bold reverse"))
 
 
 def _explained(
@@ -122,22 +122,42 @@ def _explained(
     from kerascope.report import report
 
     model = load_model(datasets.demo_file(f"{name}.keras"))
-    found, names = [], data.names
-    wanted: dict[str, dict[str, Any]] = {"integrated_gradients": {"background": background}, "lrp": {}}
+    names = {**data.names, "coords": {**data.coords, "sample": _sample_names(data)}}
+    as_taken = (lambda x: x[..., None]) if len(model.input_shape) == 4 else (lambda x: x)
+    wanted: dict[str, dict[str, Any]] = {
+        "expected_gradients": {"background": as_taken(background), "draws": 400},
+        "lrp.epsilon": {},
+    }
+    found = []
     for method, given in wanted.items():
         with progress_bar(f"{name}, {method}", quiet=quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", KerascopeWarning)
-            found.append(explain(model, data.x, method, progress=progress, **names, **given))
+            found.append(explain(model, as_taken(data.x), method, progress=progress, **names, **given))
         found[-1].save(folder / name / f"{method}.zarr")
     report(found, folder / name / "report.html", truth=truth)
     return found
 
 
-def _print(console: Console, explanation: Explanation, data: Dataset) -> None:
-    from kerascope.cli.show import print_explanation
+def _sample_names(data: Dataset) -> list[str]:
+    """Return a name for each sample: its true class and a number, as "walking 3"."""
+    count = dict.fromkeys(range(len(data.class_names)), 0)
+    names = []
+    for y in data.y.tolist():
+        count[y] += 1
+        names.append(f"{data.class_names[y]} {count[y]}")
+    return names
 
-    labels = [data.class_names[int(y)] for y in data.y]
-    print_explanation(console, explanation, labels=labels, detailed=_SHOWN)
+
+def _print(console: Console, found: list[Explanation], data: Dataset) -> None:
+    """Print what was explained, and by the first method the tables of one sample of each class."""
+    import numpy as np
+
+    from kerascope.cli.show import print_method, print_samples
+
+    print_method(console, found[0])
+    first_of_each = np.sort(np.unique(data.y, return_index=True)[1])
+    print_samples(console, found[0][first_of_each])
+    console.print(f"\nAll {len(data)} samples are in the report, by {found[1].method_name} as well.")
 
 
 def _count(console: Console, explanation: Explanation, data: Planted) -> None:
@@ -153,14 +173,13 @@ def _count(console: Console, explanation: Explanation, data: Planted) -> None:
         best = stretches.get(i, {"line": -1})
         if best["line"] == data.row[i]:
             both = min(best["stop"], data.stop[i]) - max(best["start"], data.start[i])
-            stretch_first += both >= 0.5 * (
-                max(best["stop"], data.stop[i]) - min(best["start"], data.start[i])
-            )
-    total = len(marked)
+            either = max(best["stop"], data.stop[i]) - min(best["start"], data.start[i])
+            stretch_first += both >= either / 2
     console.print(
-        f"\n{explanation.method_name}: of {total} samples with a motif whose class the model got right, the "
-        f"planted "
-        f"row ranked first in {row_first}, the planted stretch (half of both in common) in {stretch_first}.",
+        f"{explanation.method_name}: of {len(marked)} samples with a motif whose class the model got right, "
+        f"the "
+        f"planted row ranked first in {row_first}, the planted stretch (at least half in common) in "
+        f"{stretch_first}.",
         style="bold",
         soft_wrap=True,
     )

@@ -45,44 +45,31 @@ def tables_of(e: Explanation, *, input: str | None = None) -> dict[str, pd.DataF
     return tables
 
 
-def print_explanation(
-    console: Console, e: Explanation, *, labels: Sequence[str] | None = None, detailed: int = DETAILED
-) -> None:
-    """Print what was explained, and for each sample its ranked rows, columns and stretches.
+def print_explanation(console: Console, e: Explanation, *, labels: Sequence[str] | None = None) -> None:
+    """Print what was explained, and the ranked rows, columns and stretches of the first samples.
 
     Args:
         console: where to.
         e: the explanation.
         labels: the true class of each sample, where it is known.
-        detailed: how many samples get their tables.
     """
-    _print_method(console, e)
-    every = {name: tables_of(e, input=name) for name in e.input_names or (None,)}
-    targets = e.explained.shape[1] if e.explained.ndim == 2 else 1
-    for sample in range(min(detailed, len(e))):
-        for place in range(targets):
-            title = headline(e, sample, place, sample_label(e, sample))
-            console.print()
-            console.print(Text(title + _label(e, sample, place, labels), style="bold"), soft_wrap=True)
-            for name, tables in every.items():
-                if name is not None:
-                    console.print(Text(f"input {name}", style="italic"))
-                chosen = {k: _of(e, table, sample, place) for k, table in tables.items()}
-                console.print(Padding(_side_by_side(chosen), (0, 0, 0, 2)))
-    if len(e) > detailed:
+    print_method(console, e)
+    print_samples(console, e[:DETAILED], labels=labels)
+    if len(e) > DETAILED:
         console.print(
-            f"\n… and {len(e) - detailed} more samples: all of them with --json or --report FILE, "
-            "some with --samples START:STOP."
+            f"\n… and {len(e) - DETAILED} more samples: all of them with --json or --report FILE, "
+            "some with --samples START:STOP.",
+            soft_wrap=True,
         )
 
 
-def _print_method(console: Console, e: Explanation) -> None:
+def print_method(console: Console, e: Explanation) -> None:
     """Print the method, what it explained, how well its map adds up, and the warnings."""
     said = {key: e.attrs.get(key) or {} for key in ("method", "output", "target", "model", "baseline")}
     console.print()
     console.print(Text(e.method_name, style="bold underline"), Text(str(said["method"].get("question", ""))))
     if e.attrs.get("method_reason"):
-        console.print(f"  chosen because {e.attrs['method_reason']}")
+        console.print(f"  chosen because {e.attrs['method_reason']}", soft_wrap=True)
     taken = said["output"].get("taken_off")
     count = f"{len(e)} sample{'s' if len(e) != 1 else ''}"
     console.print(
@@ -92,9 +79,25 @@ def _print_method(console: Console, e: Explanation) -> None:
     )
     if said["baseline"].get("text"):
         console.print(f"  compared with: {said['baseline']['text']}")
-    console.print(f"  completeness: {_gap_text(e)}")
+    console.print(f"  completeness: {_gap_text(e)}", soft_wrap=True)
     for warning in e.warnings:
         console.print(Text(f"  Warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def print_samples(console: Console, e: Explanation, *, labels: Sequence[str] | None = None) -> None:
+    """Print the ranked rows, columns and stretches of every sample and target."""
+    every = {name: tables_of(e, input=name) for name in e.input_names or (None,)}
+    targets = e.explained.shape[1] if e.explained.ndim == 2 else 1
+    for sample in range(len(e)):
+        for place in range(targets):
+            title = headline(e, sample, place, sample_label(e, sample))
+            console.print()
+            console.print(Text(title + _label(e, sample, place, labels), style="bold"), soft_wrap=True)
+            for name, tables in every.items():
+                if name is not None:
+                    console.print(Text(f"input {name}", style="italic"))
+                chosen = {k: _of(e, table, sample, place) for k, table in tables.items()}
+                console.print(Padding(_side_by_side(chosen), (0, 0, 0, 2)))
 
 
 def _gap_text(e: Explanation) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +92,9 @@ class Call:
     def replay(self) -> Callable[..., Any]:
         """Return a function that makes the same call with other tensors."""
         structure = (self.record.args, self.record.kwargs)
-        leaves = [backend.snapshot(leaf) if isinstance(leaf, keras.Variable) else leaf for leaf in self.leaves]
+        leaves = [
+            backend.snapshot(leaf) if isinstance(leaf, keras.Variable) else leaf for leaf in self.leaves
+        ]
         slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, keras.KerasTensor)]
         run = stateless(self.op, whole=self.record.whole)
 
@@ -119,10 +120,10 @@ def stateless(op: Any, *, whole: bool) -> Callable[..., Any]:
         return op.call  # type: ignore[no-any-return]
     values = [(variable, backend.snapshot(variable)) for variable in op.variables]
     call = op if whole else op.call
-    kept = trace.untouched if whole else contextlib.nullcontext
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with kept(op), keras.StatelessScope(values, collect_losses=True):
+        kept = trace.untouched(op, values) if whole else keras.StatelessScope(values, collect_losses=True)
+        with kept:
             return call(*args, **kwargs)
 
     return run

@@ -216,7 +216,9 @@ def _is_final(node: Node) -> bool:
 def _composed(graph: Graph, route: Node) -> Node:
     """Return rearrangements that follow each other as one."""
     before = graph.producers().get(route.inputs[0])
-    chained = before is not None and _is_plain_route(before) and _is_plain_route(route) and len(route.inputs) == 1
+    chained = (
+        before is not None and _is_plain_route(before) and _is_plain_route(route) and len(route.inputs) == 1
+    )
     if before is None or not chained:
         return route
     whole = _composed(graph, before)
@@ -247,7 +249,12 @@ def _route_logits(graph: Graph, route: Node, activations: list[Node]) -> tuple[G
     logits, back, probabilities, final = first, *_ranges(first + 1, count, count), first + 1 + 2 * count
     sources = [graph.shapes[node.inputs[0]] for node in activations]
     nodes = [
-        replace(route, name=f"{route.name} (logits)", inputs=tuple(n.inputs[0] for n in activations), outputs=(logits,)),
+        replace(
+            route,
+            name=f"{route.name} (logits)",
+            inputs=tuple(n.inputs[0] for n in activations),
+            outputs=(logits,),
+        ),
         Node(f"{route.name} (back)", _undo(route.op, sources), (logits,), tuple(back), route.source),
         *(
             replace(node, name=f"{node.name} (of logits)", inputs=(z,), outputs=(p,))
@@ -255,7 +262,11 @@ def _route_logits(graph: Graph, route: Node, activations: list[Node]) -> tuple[G
         ),
         replace(route, name=f"{route.name} (of logits)", inputs=tuple(probabilities), outputs=(final,)),
     ]
-    shapes = {**graph.shapes, **dict(zip(back, sources, strict=True)), **dict(zip(probabilities, sources, strict=True))}
+    shapes = {
+        **graph.shapes,
+        **dict(zip(back, sources, strict=True)),
+        **dict(zip(probabilities, sources, strict=True)),
+    }
     shapes.update({logits: graph.shapes[route.outputs[0]], final: graph.shapes[route.outputs[0]]})
     graph = replace(graph, nodes=(*graph.nodes, *nodes), shapes=shapes)
     return graph, TakenOff(logits, final, activations[0].op.name)
@@ -292,7 +303,9 @@ class Check:
 
     def disagreement(self, graph: Graph) -> float:
         """Return the largest deviation from the outputs, relative to their largest magnitude."""
-        return max(relative_deviation(a, b) for a, b in zip(evaluate(graph, self.inputs), self.outputs, strict=True))
+        return max(
+            relative_deviation(a, b) for a, b in zip(evaluate(graph, self.inputs), self.outputs, strict=True)
+        )
 
 
 def evaluate(graph: Graph, inputs: Sequence[Tensor], watch: Any = None) -> list[np.ndarray]:

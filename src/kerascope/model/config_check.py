@@ -226,7 +226,7 @@ def _unknown(stored: StoredModel, unknown: Mapping[str, _Reference]) -> UnknownN
             "these steps "
             "with keras.ops, load the old weights, and save the model again."
         )
-    elif any((reference.module or "").startswith("keras") for reference in unknown.values()):
+    elif any((reference.module or "").split(".")[0] in _KERAS_PACKAGES for reference in unknown.values()):
         advice = (
             f"The file was written by Keras {stored.keras_version}; this is Keras {keras.__version__}: "
             "install a release that has them."

@@ -66,7 +66,9 @@ def _dense(call: Call) -> Chain:
     layer = call.op
 
     def build(**kw: Any) -> Affine:
-        return Affine(label=call.label, form="dense", kernel=call.weight(layer.kernel), linear=ops.matmul, **kw)
+        return Affine(
+            label=call.label, form="dense", kernel=call.weight(layer.kernel), linear=ops.matmul, **kw
+        )
 
     return (with_bias(call, build, layer.bias, call.rank - 1), *activation(call, layer.activation))
 
@@ -78,7 +80,9 @@ def _einsum_dense(call: Call) -> Chain:
         return ops.einsum(layer.equation, x, kernel)
 
     bias = None if layer.bias is None else _padded_rank(call.array(layer.bias), call.rank)
-    affine = Affine(label=call.label, form="einsum", kernel=call.weight(layer.kernel), linear=linear, bias=bias)
+    affine = Affine(
+        label=call.label, form="einsum", kernel=call.weight(layer.kernel), linear=linear, bias=bias
+    )
     return (affine, *activation(call, layer.activation))
 
 
@@ -96,7 +100,9 @@ def convolution(call: Call, kernel: Any, bias: Any, op: Callable[..., Tensor], *
         return op(x if pads is None else ops.pad(x, pads), weights, **facts)
 
     def build(**kw: Any) -> Affine:
-        return Affine(label=call.label, form=form, kernel=tensor, linear=linear, zero_padded=padding != "valid", **kw)
+        return Affine(
+            label=call.label, form=form, kernel=tensor, linear=linear, zero_padded=padding != "valid", **kw
+        )
 
     return with_bias(call, build, bias, axis)
 
@@ -104,7 +110,11 @@ def convolution(call: Call, kernel: Any, bias: Any, op: Callable[..., Tensor], *
 def _causal_pads(call: Call, kernel: Tensor, facts: dict[str, Any]) -> list[tuple[int, int]]:
     dilation = facts["dilation_rate"]
     left = (dilation if isinstance(dilation, int) else dilation[0]) * (kernel.shape[0] - 1)
-    return [(0, 0), (0, 0), (left, 0)] if facts["data_format"] == "channels_first" else [(0, 0), (left, 0), (0, 0)]
+    return (
+        [(0, 0), (0, 0), (left, 0)]
+        if facts["data_format"] == "channels_first"
+        else [(0, 0), (left, 0), (0, 0)]
+    )
 
 
 def _geometry(layer: Any) -> dict[str, Any]:
@@ -124,7 +134,9 @@ def _conv(call: Call) -> Chain:
 
 def _depthwise(call: Call) -> Chain:
     layer = call.op
-    affine = convolution(call, layer.kernel, layer.bias, ops.depthwise_conv, form="depthwise", **_geometry(layer))
+    affine = convolution(
+        call, layer.kernel, layer.bias, ops.depthwise_conv, form="depthwise", **_geometry(layer)
+    )
     return (affine, *activation(call, layer.activation))
 
 
@@ -335,7 +347,8 @@ LAYERS: dict[str, Converter] = {
         identity,
     ),
     **_table(
-        "RandomBrightness RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom", _augmentation
+        "RandomBrightness RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom",
+        _augmentation,
     ),
     "Flatten": _flatten,
     "Reshape": reshape,

@@ -21,7 +21,9 @@ from kerascope import backend
 Tensor = Any
 
 #: Activations whose outputs are never negative.
-NON_NEGATIVE = frozenset({"relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exp", "abs", "square", "softmax"})
+NON_NEGATIVE = frozenset(
+    {"relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exp", "abs", "square", "softmax"}
+)
 #: Activations with values between 0 and 1: what comes out of them can serve as a gate.
 GATES = frozenset({"sigmoid", "hard_sigmoid", "softmax"})
 #: Activations a final layer may carry without taking part in the decision; they are taken off.

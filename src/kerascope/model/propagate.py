@@ -72,7 +72,10 @@ def forward(
 
 
 def _walk(
-    steps: list[tuple[Any, Backward]], values: Mapping[int, Tensor], start: Mapping[int, Tensor], measure: bool
+    steps: list[tuple[Any, Backward]],
+    values: Mapping[int, Tensor],
+    start: Mapping[int, Tensor],
+    measure: bool,
 ) -> Walked:
     arrived: dict[int, Tensor] = dict(start)
     absorbed_by: dict[str, Tensor] = {}
@@ -81,7 +84,8 @@ def _walk(
         if not any(tensor in arrived for tensor in node.outputs):
             continue
         arriving = tuple(
-            arrived[tensor] if tensor in arrived else ops.zeros_like(values[tensor]) for tensor in node.outputs
+            arrived[tensor] if tensor in arrived else ops.zeros_like(values[tensor])
+            for tensor in node.outputs
         )
         if measure:
             size = sum(sample_sum(ops.abs(tensor)) for tensor in arriving)

@@ -118,9 +118,15 @@ def record(
     return recording
 
 
-def run(model: Any, packed: Any) -> Any:
-    """Return what a model returns at inference, leaving no mark on it."""
-    with untouched(model):
+def run(model: Any, packed: Any, state: Sequence[tuple[Any, Any]] = ()) -> Any:
+    """Return what a model returns at inference, leaving no mark on it.
+
+    Args:
+        model: a built Keras model.
+        packed: its inputs.
+        state: pairs of a variable and the value to be used instead of its own.
+    """
+    with untouched(model, state):
         return model(packed, **inference(model))
 
 
@@ -130,20 +136,20 @@ def inference(model: Any) -> dict[str, bool]:
 
 
 @contextlib.contextmanager
-def untouched(model: Any) -> Iterator[None]:
+def untouched(model: Any, state: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
     """Let a model run inside without changing it: state, losses, attributes it sets, names of new layers."""
-    state = _keras_module("keras.src.backend.common.global_state")
+    world = _keras_module("keras.src.backend.common.global_state")
     with _LOCK:
         layers = {id(layer): layer for layer in model._flatten_layers()}.values()
         attributes = [(layer, dict(vars(layer))) for layer in layers]
-        names = dict(state.get_global_attribute("object_name_uids") or {})
+        names = dict(world.get_global_attribute("object_name_uids") or {})
         try:
-            with keras.StatelessScope(collect_losses=True):
+            with keras.StatelessScope(state, collect_losses=True):
                 yield
         finally:
             for layer, before in attributes:
                 _put_back(vars(layer), before)
-            counters = state.get_global_attribute("object_name_uids")
+            counters = world.get_global_attribute("object_name_uids")
             if counters is not None:
                 counters.clear()
                 counters.update(names)

@@ -1,0 +1,494 @@
+"""`explain` and `Explainer`: one trace and one compilation, honest results, errors before any work."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import kerascope as ks
+from kerascope import backend as kerascope_backend
+from kerascope.explain import open_session
+from kerascope.methods.session import Session
+from kerascope.model import trace
+from tests.unit.models import convolutional, draw, kernel, linear, two_heads, two_inputs, with_weights
+
+X = draw(5, 3, 2)
+layers = keras.layers
+
+
+def values(model, x, method, **how):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        return ks.explain(model, x, method, **how).values
+
+
+# The result ---------------------------------------------------------------------------
+
+
+def test_the_record_says_where_it_comes_from():
+    model = linear()
+    e = ks.explain(model, X, "integrated_gradients", background=draw(6, 3, 2, seed=1), steps=4, seed=5)
+    attrs = e.attrs
+    assert attrs["kerascope"] == ks.__version__
+    assert (attrs["keras"], attrs["backend"], attrs["seed"]) == (keras.__version__, keras.backend.backend(), 5)
+    assert (attrs["dtype"], attrs["batch_size"]) == ("float32", 32)
+    assert attrs["model"]["name"] == model.name
+    assert attrs["model"]["parameters"] == 28
+    assert attrs["method"]["name"] == "integrated_gradients"
+    assert attrs["method"]["options"]["steps"] == 4
+    assert attrs["method_reason"] is None
+    assert attrs["output"]["taken_off"] == "softmax"
+    assert attrs["output"]["explained"] == "logit"
+    assert attrs["graph"]["operations"] == len(attrs["rules"])
+    assert set(attrs["rules"][0]) == {"node", "layer", "rule"}
+    assert attrs["baseline"]["count"] == 1
+    assert "6 background samples" in attrs["baseline"]["text"]
+    json.dumps(attrs)
+    assert e.method == ks.IntegratedGradients(steps=4)
+    np.testing.assert_allclose(e.completeness_gap, 0, atol=1e-5)
+    np.testing.assert_allclose(e.outputs, keras.ops.convert_to_numpy(model(X)), rtol=1e-5)
+    np.testing.assert_array_equal(e.inputs, X)
+    assert (e.values.dtype, e.dims, e.warnings) == (np.dtype("float32"), ("row", "column"), ())
+
+
+def test_without_a_method_the_recommended_one_is_taken_and_the_reason_given():
+    e = ks.explain(linear(), X)
+    assert (e.method, e.method_name) == (ks.LRP(), "lrp")
+    assert "without background samples" in e.attrs["method_reason"]
+    e = ks.explain(linear(), X, background=X + 1)
+    assert e.method_name == "integrated_gradients"
+    assert "with background samples" in e.attrs["method_reason"]
+
+
+def test_methods_as_objects_and_options_by_name_agree():
+    model = linear()
+    by_name = ks.explain(model, X, "lrp.epsilon", epsilon=0.5)
+    np.testing.assert_array_equal(by_name.values, ks.explain(model, X, ks.LRP("epsilon", epsilon=0.5)).values)
+    assert not np.array_equal(by_name.values, ks.explain(model, X, "lrp.epsilon").values)
+    assert by_name.method == ks.LRP("epsilon", epsilon=0.5)
+
+
+def test_a_path_is_as_good_as_a_model(tmp_path):
+    model = convolutional()
+    model.save(tmp_path / "model.keras")
+    x = draw(2, 6, 5, 1)
+    wanted = values(model, x, "lrp")
+    np.testing.assert_allclose(values(tmp_path / "model.keras", x, "lrp"), wanted, rtol=1e-6)
+    np.testing.assert_allclose(values(str(tmp_path / "model.keras"), x, "lrp"), wanted, rtol=1e-6)
+
+
+def test_the_result_survives_saving(tmp_path):
+    e = ks.explain(linear(), X, ks.Occlusion(window=(1, 2), fill="zeros"), class_names=list("abcd"))
+    again = ks.open(e.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(again.values, e.values)
+    assert again.method == e.method
+    assert again.attrs == e.attrs
+    e = ks.explain(linear(), X, ks.SmoothGrad(ks.LRP("alpha_beta", alpha=3.0, beta=2.0), draws=2))
+    assert ks.open(e.save(tmp_path / "nested")).method == e.method
+
+
+# Batches, seeds, progress -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["gradient", "lrp", ks.SmoothGrad(draws=3), ks.Occlusion(fill="mean")])
+def test_batches_and_their_padding_change_nothing(method):
+    model, x, background = convolutional(), draw(7, 6, 5, 1), draw(4, 6, 5, 1, seed=1)
+    whole = values(model, x, method, background=background)
+    scale = np.abs(whole).max()
+    for size in (1, 3, 7):
+        found = values(model, x, method, background=background, batch_size=size)
+        np.testing.assert_allclose(found, whole, atol=1e-5 * scale)
+
+
+def test_a_seed_gives_one_map_and_another_seed_another():
+    explainer = ks.Explainer(convolutional(), ks.SmoothGrad(draws=3), compile=False)
+    x = draw(2, 6, 5, 1)
+    first = explainer(x, seed=1).values
+    np.testing.assert_array_equal(explainer(x, seed=1).values, first)
+    np.testing.assert_array_equal(explainer(x, seed=np.int32(1)).values, first)
+    assert not np.array_equal(explainer(x, seed=2).values, first)
+    np.testing.assert_array_equal(explainer(x).values, explainer(x, seed=0).values)
+
+
+def test_progress_as_a_function():
+    calls = []
+    ks.explain(linear(), X, "gradient", batch_size=2, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_progress_as_a_bar(capsys):
+    ks.explain(linear(), X, "gradient", progress=True)
+    out = capsys.readouterr()
+    assert "5/5" in out.err
+    assert out.out == ""
+
+
+# Once only ----------------------------------------------------------------------------
+
+
+class Counts:
+    """How often models were traced, functions compiled, and functions run through in Python."""
+
+    def __init__(self, monkeypatch):
+        self.traces = self.compilations = self.runs = 0
+        record, compile_ = trace.record, kerascope_backend.compile
+
+        def counted_trace(*args, **kwargs):
+            self.traces += 1
+            return record(*args, **kwargs)
+
+        def counted_compile(fn):
+            self.compilations += 1
+
+            def counted(*args):
+                self.runs += 1
+                return fn(*args)
+
+            return compile_(counted)
+
+        monkeypatch.setattr(trace, "record", counted_trace)
+        monkeypatch.setattr(kerascope_backend, "compile", counted_compile)
+
+    def since(self, before, backend):
+        runs = self.runs - before[2] if backend != "torch" else 0  # PyTorch runs Python each time
+        return self.traces - before[0], self.compilations - before[1], runs
+
+    @property
+    def now(self):
+        return self.traces, self.compilations, self.runs
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "gradient",
+        "lrp",
+        "guided_backprop",
+        "deep_taylor",
+        "grad_cam",
+        ks.IntegratedGradients(steps=4),
+        ks.SmoothGrad(draws=3),
+        ks.Occlusion(window=3),
+    ],
+    ids=lambda m: m if isinstance(m, str) else type(m).__name__,
+)
+def test_a_second_call_neither_traces_nor_compiles(method, monkeypatch, backend):
+    counts = Counts(monkeypatch)
+    x = draw(8, 6, 5, 1)
+    explainer = ks.Explainer(convolutional(), method, background=draw(3, 6, 5, 1, seed=1), batch_size=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        explainer(x)
+        before = counts.now
+        assert min(before[:2]) > 0
+        for again in (x, x + 1, x[:3], x[:1]):
+            explainer(again)
+            explainer(again, target=1)
+            explainer(again, target=2, seed=3)
+            explainer(again, target=np.arange(len(again)) % 3)
+            explainer(again, target=ks.Class(0))
+    assert counts.since(before, backend) == (0, 0, 0)
+
+
+def test_a_smaller_last_batch_is_not_compiled_again(monkeypatch, backend):
+    counts = Counts(monkeypatch)
+    explainer = ks.Explainer(linear(), "gradient", batch_size=4)
+    explainer(draw(4, 3, 2))
+    before = counts.now
+    explainer(draw(11, 3, 2))
+    assert counts.since(before, backend) == (0, 0, 0)
+
+
+def test_other_sizes_are_traced_for_themselves():
+    model = with_weights(
+        keras.Sequential(
+            [layers.Input((None, 2)), layers.Conv1D(3, 2, activation="relu"), layers.GlobalAveragePooling1D(), layers.Dense(3)]
+        )
+    )
+    method = ks.IntegratedGradients(steps=64, baseline="zeros")
+    explainer = ks.Explainer(model, method)
+    for length in (6, 9, 6):
+        x = draw(2, length, 2)
+        e = explainer(x)
+        assert e.values.shape == (2, length, 2)
+        fresh = ks.explain(model, x, method)
+        np.testing.assert_allclose(e.values, fresh.values, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ks.BadInputError, match=r"background has shape \(4, 9, 2\); .* \(N, 6, 2\)"):
+        ks.explain(model, draw(2, 6, 2), "integrated_gradients", background=draw(4, 9, 2))
+
+
+# Stale models -------------------------------------------------------------------------
+
+
+def test_changed_weights_are_refused():
+    model = convolutional.__wrapped__()
+    explainer = ks.Explainer(model, "gradient")
+    x = draw(2, 6, 5, 1)
+    first = explainer(x)
+    for weight in model.weights:
+        kept = np.array(keras.ops.convert_to_numpy(weight))
+        for place in {0, kept.size // 2, kept.size - 1}:
+            changed = kept.copy()
+            changed.flat[place] = np.nextafter(changed.flat[place], np.inf)
+            weight.assign(changed)
+            with pytest.raises(ks.StaleModelError, match=r"The weights of model .* have changed.*Make a new Explainer"):
+                explainer(x)
+        weight.assign(kept)
+    np.testing.assert_array_equal(explainer(x).values, first.values)
+
+
+def test_permuted_weights_are_refused():
+    model = with_weights(keras.Sequential([layers.Input((3, 2)), layers.Flatten(), layers.Dense(400, name="head")]))
+    explainer = ks.Explainer(model, "gradient", compile=False)
+    explainer(X, target=0)
+    swapped = kernel(model).copy()
+    swapped[2, 10:14] = swapped[2, [12, 13, 10, 11]]  # two whole words: their sum stays
+    model.get_layer("head").kernel.assign(swapped)
+    with pytest.raises(ks.StaleModelError):
+        explainer(X, target=0)
+
+
+# Background ---------------------------------------------------------------------------
+
+
+def test_a_lone_sample_as_background_is_said():
+    with pytest.warns(ks.KerascopeWarning, match="background: one sample was given"):
+        e = ks.explain(linear(), X, "integrated_gradients", background=draw(3, 2, seed=1))
+    assert "background: one sample was given" in e.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("background", "message"),
+    [
+        (draw(4, 2, 3), r"background has shape \(4, 2, 3\); the model takes samples of shape \(N, 3, 2\)"),
+        (np.full((4, 3, 2), np.nan), r"background holds 24 values that are NaN"),
+        (np.zeros((0, 3, 2)), r"background holds no samples"),
+    ],
+)
+def test_a_bad_background_is_named(background, message):
+    with pytest.raises(ks.BadInputError, match=message):
+        ks.explain(linear(), X, "gradient", background=background)
+
+
+def test_a_missing_baseline():
+    for method in ("integrated_gradients", "expected_gradients", "occlusion"):
+        with pytest.raises(ks.MissingBaselineError, match=r"[Gg]ive background=… \(some training samples\)"):
+            ks.explain(linear(), X, method)
+
+
+# Errors before any work ---------------------------------------------------------------
+
+NAN = X.copy()
+NAN[3, 1, 0] = np.nan
+BAD = {
+    "shape": (dict(x=draw(5, 2, 3)), ks.BadInputError, r"\(5, 2, 3\).*\(N, 3, 2\)"),
+    "nan": (dict(x=NAN), ks.BadInputError, r"x holds 1 value that is NaN.*nan in sample 3 at \(1, 0\)"),
+    "text": (dict(x=np.full((5, 3, 2), "a")), ks.BadInputError, "x must hold numbers; its dtype is <U1"),
+    "empty": (dict(x=X[:0]), ks.BadInputError, r"x holds no samples: its shape is \(0, 3, 2\)"),
+    "class": (dict(target=4), ks.BadTargetError, "Class 4 is out of range: the output has 4 classes, 0 to 3"),
+    "method": (
+        dict(method="integrated_gradient"),
+        ks.UnknownNameError,
+        r"Unknown method 'integrated_gradient'\. Did you mean 'integrated_gradients'.*Known: cam, deconvnet",
+    ),
+    "option": (
+        dict(method="integrated_gradients", step=3),
+        ks.UnknownNameError,
+        r"Unknown option of integrated_gradients 'step'\. Did you mean 'steps'\? Known: baseline, steps",
+    ),
+    "option of none": (dict(epsilon=3), ks.UnknownNameError, r"Unknown option of gradient 'epsilon'\..*Known: \(none\)"),
+    "option of an object": (
+        dict(method=ks.LRP(), epsilon=1),
+        ks.BadInputError,
+        r"The options epsilon go with a method's name\. A method object holds its own: LRP\(epsilon=…\)",
+    ),
+    "class of methods": (dict(method=ks.LRP), ks.BadInputError, r"a name or a method object such as ks\.LRP\(\)"),
+    "option's value": (dict(method="integrated_gradients", steps=0), ks.BadInputError, "steps must be a whole number"),
+    "option's type": (dict(method="lrp.epsilon", epsilon="a"), ks.BadInputError, r"epsilon.*'a'"),
+    "dim": (dict(dims=("a", "b", "c")), ks.BadInputError, "names 3 axes; one sample has 2"),
+    "coord": (dict(coords={"rows": [1, 2, 3]}), ks.UnknownNameError, r"Unknown dim in coords 'rows'\. Did you mean 'row'"),
+    "batch size": (dict(batch_size=0), ks.BadInputError, "batch_size must be a whole number of at least 1; got 0"),
+    "half a batch": (dict(batch_size=2.5), ks.BadInputError, r"batch_size must be a whole number.*got 2\.5"),
+    "batch of truth": (dict(batch_size=True), ks.BadInputError, "batch_size must be a whole number.*got True"),
+    "seed": (dict(seed=-1), ks.BadInputError, "seed must be a whole number of at least 0; got -1"),
+    "no seed": (dict(seed=None), ks.BadInputError, "seed must be a whole number of at least 0; got None"),
+    "baseline": (
+        dict(method="integrated_gradients", baseline=draw(2, 3)),
+        ks.BadInputError,
+        r"baseline.* has shape \(2, 3\); expected .*\(3, 2\)",
+    ),
+    "word": (
+        dict(method="integrated_gradients", baseline="zero"),
+        ks.UnknownNameError,
+        r"Unknown baseline 'zero'\. Did you mean 'zeros'",
+    ),
+    "bounds": (
+        dict(method="lrp.z_box", low=-0.1, high=9.0),
+        ks.BadInputError,
+        rf"{int((X < -0.1).sum())} of 30 cells lie outside \[low, high\]; the input's range is -2\.\d+ to 1\.\d+",
+    ),
+    "no bounds": (dict(method="lrp.z_box"), ks.MissingBaselineError, r"z_box needs the bounds of the input: give low="),
+    "no baseline": (dict(method="integrated_gradients"), ks.MissingBaselineError, "background=… .*or baseline='zeros'"),
+    "layer": (dict(method="cam"), ks.IncompatibleMethodError, "No layer of this model has spatial axes"),
+    "names": (dict(class_names=["a", "b"]), ks.BadInputError, "one name for each output unit.*got 2 names"),
+    "model": (dict(model="no_such.keras"), ks.KerascopeError, r"no_such\.keras"),
+    "no model": (dict(model=3), ks.KerascopeError, r"3|int"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_anything_is_explained(name, monkeypatch):
+    changed, error, message = BAD[name]
+
+    def fail(*args, **kwargs):
+        raise AssertionError("something was computed before the check")
+
+    monkeypatch.setattr(Session, "run", fail)
+    given = {"model": linear(), "x": X, "method": "gradient"} | changed
+    with pytest.raises(error, match=message):
+        ks.explain(**given)
+
+
+def test_what_cannot_be_traced_yet_says_so():
+    explainer = ks.Explainer(linear(), "lrp")
+    with pytest.raises(ks.KerascopeError, match=r"has not been traced yet: call the explainer, or prepare\(x\)"):
+        explainer.rule_table()
+    assert explainer.prepare(X) is explainer
+    assert [row["node"] for row in explainer.rule_table()] == [row["node"] for row in explainer(X).attrs["rules"]]
+    assert set(explainer.rule_table()[0]) == {"node", "layer", "kind", "rule"}
+
+
+def test_an_unbuilt_model():
+    with pytest.raises(ks.BadInputError, match=r"has not been built: its weights do not exist yet\. Call it once"):
+        ks.explain(keras.Sequential([layers.Dense(2)]), X, "gradient")
+
+
+def test_a_model_of_whole_numbers_has_no_gradient():
+    model = keras.Sequential([layers.Input((4,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(2)])
+    x = np.array([[0, 1, 2, 3], [4, 3, 2, 1]])
+    for method in ("gradient", ks.IntegratedGradients(baseline="zeros")):
+        with pytest.raises(ks.IncompatibleMethodError, match=r"takes whole numbers \(int32\).*Explain the part"):
+            ks.explain(model, x, method)
+    assert ks.explain(model, x, "random").values.dtype == "float32"
+
+
+def test_the_users_arrays_stay_as_they_are():
+    x, background = X.copy(), draw(4, 3, 2, seed=1)
+    kept = background.copy()
+    for method in ks.methods()["name"]:
+        if method not in ("deep_taylor.bounded", "lrp.z_box", "lrp.epsilon_gamma_box", "cam", "grad_cam", "hires_cam"):
+            values(linear(), x, method, background=background)
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(background, kept)
+
+
+def test_a_method_that_writes_into_its_batch_does_not_reach_the_users_array():
+    class Writes(ks.Gradient):
+        def attribute(self, session, batch):
+            found = super().attribute(session, batch)
+            batch.inputs[0][...] = 0
+            return found
+
+    x = X.copy()
+    e = ks.explain(linear(), x, Writes())
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(e.inputs, X)
+
+
+def test_a_method_of_ones_own_that_returns_the_wrong_shape():
+    class Wrong(ks.Gradient):
+        def attribute(self, session, batch):
+            found = super().attribute(session, batch)
+            return type(found)(values=tuple(v[:, 0] for v in found.values))
+
+    message = r"Wrong\.attribute must return one array \(B, T, \*S\) per input, here of shape \[\(5, 1, 3, 2\)\]; it returned \[\(5, 3, 2\)\]"
+    with pytest.raises(ks.KerascopeError, match=message):
+        ks.explain(linear(), X, Wrong())
+
+
+def test_values_that_are_not_finite_are_never_returned():
+    class Infinite(ks.Gradient):
+        def attribute(self, session, batch):
+            found = super().attribute(session, batch)
+            return type(found)(values=tuple(np.full_like(v, np.inf) for v in found.values))
+
+    with pytest.raises(ks.KerascopeError, match="Infinite returned 30 values that are not finite"):
+        ks.explain(linear(), X, Infinite())
+
+
+# Warnings -----------------------------------------------------------------------------
+
+
+def test_warnings_stand_in_the_result_and_name_the_callers_line():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        e = ks.explain(convolutional(), draw(2, 6, 5, 1), "guided_backprop")
+    assert [str(w.message) for w in caught] == list(e.warnings)
+    assert {w.filename for w in caught} == {__file__}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ks.Explainer(convolutional(), "guided_backprop")(draw(2, 6, 5, 1))
+    assert {w.filename for w in caught} == {__file__}
+
+
+def test_warnings_of_batches_are_added_up():
+    class Counting(ks.Gradient):
+        def attribute(self, session, batch):
+            found = super().attribute(session, batch)
+            return type(found)(values=found.values, warnings=(f"{len(batch)} maps are odd.", "Once."))
+
+    with pytest.warns(ks.KerascopeWarning):
+        e = ks.explain(linear(), X, Counting(), batch_size=2)
+    assert e.warnings == ("5 maps are odd.", "Once.")
+
+
+def test_a_wide_gap_is_warned_of():
+    model, x = convolutional(), 5 * draw(3, 6, 5, 1)
+    with pytest.warns(ks.KerascopeWarning, match=r"miss what they must sum to by more than 5% \(largest gap"):
+        e = ks.explain(model, x, ks.IntegratedGradients(steps=1, baseline="zeros"))
+    assert np.abs(e.completeness_gap).max() > 0.05 * np.abs(e.explained).min()
+    e = ks.explain(model, x, ks.IntegratedGradients(steps=256, baseline="zeros"))
+    assert e.warnings == ()
+
+
+# check --------------------------------------------------------------------------------
+
+
+def test_check_says_which_methods_fit_and_why_not():
+    table = ks.check(linear()).set_index("method")
+    assert list(table.index) == list(ks.methods()["name"])
+    assert table.loc["lrp", "fits"]
+    assert table.loc["lrp", "why"] == ""
+    assert table.loc["integrated_gradients", "fits"]
+    assert "background=" in table.loc["integrated_gradients", "why"]
+    assert not table.loc["grad_cam", "fits"]
+    assert "spatial axes" in table.loc["grad_cam", "why"]
+
+
+def test_check_takes_models_without_samples():
+    for model in (two_inputs(), two_heads()):
+        assert ks.check(model)["fits"].any()
+    text = keras.Sequential([layers.Input((None,), dtype="int32"), layers.Embedding(5, 3), layers.GlobalAveragePooling1D()])
+    assert not ks.check(text).set_index("method").loc["lrp", "fits"]
+
+
+def test_a_traced_model_is_shared_by_many_explainers(monkeypatch):
+    model = linear()
+    session = open_session(model, X)
+    monkeypatch.setattr(trace, "record", None)
+    for name in ("gradient", "lrp"):
+        e = ks.Explainer.on(session, name)(X)
+        monkeypatch.undo()
+        np.testing.assert_allclose(e.values, ks.explain(model, X, name).values, rtol=1e-5)
+        monkeypatch.setattr(trace, "record", None)
+
+
+def test_messages_read_as_sentences():
+    with pytest.raises(ks.BadInputError) as caught:
+        ks.explain(linear(), draw(5, 2, 3), "gradient")
+    assert re.fullmatch(r"[^ ].*\.", str(caught.value))
