@@ -50,9 +50,7 @@ def parse_ts(text: str) -> tuple[npt.NDArray[np.float32], list[str], list[str]]:
 
 def main() -> None:
     """Read both files, check them against their known digests, and write the .npz."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="a wheel of aeon or sktime, or a folder of .ts files")
     source = parser.parse_args().source
     arrays: dict[str, npt.NDArray[np.generic]] = {"sensor": np.array(SENSORS)}

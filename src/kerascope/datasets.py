@@ -206,9 +206,7 @@ def demo_file(name: str) -> Path:
     return folder / name
 
 
-def _check_sizes(
-    n: int, seed: int, rows: int, columns: int, classes: int, length: int, smoothing: int
-) -> None:
+def _check_sizes(n: int, seed: int, rows: int, columns: int, classes: int, length: int, smoothing: int) -> None:
     """Raise BadInputError where `planted` was asked for something that cannot be drawn."""
     for name, value, least in (
         ("n", n, 1),
@@ -222,9 +220,7 @@ def _check_sizes(
     if length > columns:
         raise BadInputError(f"A motif of length {length} does not fit into {columns} columns: shorten it.")
     if classes > rows:
-        raise BadInputError(
-            f"{classes} classes need a row each, but there are {rows} rows: ask for fewer classes."
-        )
+        raise BadInputError(f"{classes} classes need a row each, but there are {rows} rows: ask for fewer classes.")
 
 
 def _motif(length: int) -> npt.NDArray[np.float64]:
@@ -233,9 +229,7 @@ def _motif(length: int) -> npt.NDArray[np.float64]:
     return np.asarray(np.sin(3 * np.pi * t) ** 2)
 
 
-def _smoothed_noise(
-    shape: tuple[int, int, int], smoothing: int, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _smoothed_noise(shape: tuple[int, int, int], smoothing: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return Gaussian noise (N, H, W) of variance 1, smoothed along the last axis by a Hann window."""
     n, rows, columns = shape
     kernel = np.hanning(smoothing + 2)[1:-1]

@@ -19,6 +19,7 @@ from kerascope.explanation import Explanation
 from kerascope.inputs import Samples, read_labels, read_samples
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
+from kerascope.model.convert import precision
 from kerascope.model.load import load_model
 from kerascope.model.view import ModelView, Signature, fingerprint, signature_of
 from kerascope.target import Selection, as_target
@@ -181,7 +182,7 @@ class Explainer:
     def _samples(self, x: Any) -> tuple[Samples, Session]:
         """Check samples, and trace the model on them unless it has been on others of that shape."""
         signature = self._latest.view.signature if self._latest else signature_of(self.model, x)
-        samples = read_samples(x, signature)
+        samples = read_samples(x, signature, dtype=precision(self.model))
         shapes = tuple(array.shape[1:] for array in samples.arrays)
         if shapes not in self._sessions:
             self._sessions[shapes] = self._open(signature, samples, shapes)
@@ -193,7 +194,8 @@ class Explainer:
         if self._background is not None:
             # Where the model leaves sizes open, the background has to have those of the samples.
             specs = tuple(replace(spec, shape=shape) for spec, shape in zip(signature.specs, shapes, strict=True))
-            read = read_samples(self._background, replace(signature, specs=specs), what="background")
+            shaped, dtype = replace(signature, specs=specs), precision(self.model)
+            read = read_samples(self._background, shaped, dtype=dtype, what="background")
             background, self._said = read.arrays, read.notes
         view = ModelView(self.model, signature, [array[:2].copy() for array in samples.arrays])
         return Session(view, background, self.batch_size, self._compile)
@@ -304,5 +306,5 @@ def open_session(model: keras.Model, x: Any = None) -> Session:
             ]
         )
     signature = signature_of(model, x)
-    view = ModelView(model, signature, [array[:2].copy() for array in read_samples(x, signature).arrays])
-    return Session(view, compile=False)
+    arrays = read_samples(x, signature, dtype=precision(model)).arrays
+    return Session(ModelView(model, signature, [array[:2].copy() for array in arrays]), compile=False)

@@ -38,13 +38,14 @@ class Samples:
         return len(self.arrays[0])
 
 
-def read_samples(x: Any, signature: Signature, *, what: str = "x") -> Samples:
+def read_samples(x: Any, signature: Signature, *, dtype: str = "float32", what: str = "x") -> Samples:
     """Check samples and bring them into the shape the model takes.
 
     Args:
         x: one array (N, *S), one sample, or a dict or list of arrays for models with several inputs; anything
             that can be sliced and turned into NumPy (memmap, HDF5, Zarr, xarray, tensors).
         signature: how the model takes its inputs.
+        dtype: the precision floats are brought to: that in which the model is explained.
         what: the argument's name, for errors.
 
     Raises:
@@ -59,7 +60,7 @@ def read_samples(x: Any, signature: Signature, *, what: str = "x") -> Samples:
         name = f"{what}[{spec.name!r}]" if len(flat) > 1 else what
         given = _numeric(value, name)
         reading = _fit(given, spec, name)
-        array = _cast(reading.array, spec, name)
+        array = _cast(reading.array, spec, dtype, name)
         _check_finite(array, given, name)
         named, labels = _labels(value, reading)
         arrays.append(array)
@@ -159,12 +160,11 @@ def _fit(array: np.ndarray, spec: InputSpec, name: str) -> _Reading:
     )
 
 
-def _cast(array: np.ndarray, spec: InputSpec, name: str) -> np.ndarray:
-    """Return the array in the precision the model takes, in memory order, refusing what would be lost."""
+def _cast(array: np.ndarray, spec: InputSpec, dtype: str, name: str) -> np.ndarray:
+    """Return the array in the precision wanted, in memory order, refusing what would be lost."""
     whole = spec.dtype.startswith(("int", "uint"))
-    dtype = spec.dtype if whole or spec.dtype == "float64" else "float32"
     with np.errstate(over="ignore", invalid="ignore"):
-        cast = np.ascontiguousarray(array, dtype)
+        cast = np.ascontiguousarray(array, spec.dtype if whole else dtype)
     if whole and not np.array_equal(cast, array):
         raise BadInputError(
             f"{name} must hold whole numbers ({spec.dtype}), as this input of the model takes them; some of its values "

@@ -43,10 +43,8 @@ def mlp(activation: str = "relu", *, widths: Sequence[int] = (7, 6), **options: 
     return stack((5,), *hidden, layers.Dense(3), **options)
 
 
-def cnn(
-    *, pool: Callable[[], Any] | None = layers.MaxPooling2D, activation: str = "relu", **options: Any
-) -> Any:
-    """Return two convolutions (same, valid) with a pooling between them and a dense head; inputs (6, 6, 2)."""
+def cnn(*, pool: Callable[[], Any] | None = layers.MaxPooling2D, activation: str = "relu", **options: Any) -> Any:
+    """Return two convolutions (same, valid), a pooling between them, a dense head; inputs (6, 6, 2)."""
     parts = [layers.Conv2D(4, 3, padding="same", activation=activation)]
     if pool is not None:
         parts.append(pool())

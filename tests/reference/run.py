@@ -22,15 +22,11 @@ class Bench:
 
     def __init__(self, model: Any, x: np.ndarray, *, background: Any = None, batch_size: int = 32) -> None:
         self.x, self.model = x, model
-        explainer = ks.Explainer(
-            model, "gradient", background=background, batch_size=batch_size, compile=False
-        )
+        explainer = ks.Explainer(model, "gradient", background=background, batch_size=batch_size, compile=False)
         explainer.prepare(x)
         self.session = explainer._ready()
 
-    def __call__(
-        self, method: Any, x: Any = None, *, target: Any = 0, seed: int = 0, **options: Any
-    ) -> ks.Explanation:
+    def __call__(self, method: Any, x: Any = None, *, target: Any = 0, seed: int = 0, **options: Any) -> ks.Explanation:
         """Explain; warnings about the result are not this test's business."""
         explainer = ks.Explainer.on(self.session, method, **options)
         with warnings.catch_warnings():
@@ -58,9 +54,7 @@ class Bench:
         return backend.to_numpy(walked.values[self.session.view.logits.inputs[0]])
 
 
-def explain(
-    model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any
-) -> ks.Explanation:
+def explain(model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any) -> ks.Explanation:
     """Explain a model once; see `Bench`."""
     return Bench(model, x, background=background)(method, **options)
 

@@ -101,9 +101,7 @@ def case(name: str, *, bias: bool, after_relu: bool) -> tuple[Bench, tuple[Matri
     shape, build = LAYERS[name]
     layer = build(use_bias=bias)
     before = [layers.ReLU()] if after_relu else []
-    bench = Bench(
-        stack(shape, *before, layer, layers.Flatten()), cells(shape, low=0.0 if after_relu else LOW)
-    )
+    bench = Bench(stack(shape, *before, layer, layers.Flatten()), cells(shape, low=0.0 if after_relu else LOW))
     matrix = matrix_of(layer, shape)
     return bench, (matrix,), np.random.default_rng(3).normal(size=matrix.w.shape[1])
 

@@ -128,9 +128,7 @@ def test_basic_motions_is_whole_balanced_and_named(split: str) -> None:
     assert data.class_names == ("standing", "running", "walking", "badminton")
     assert data.truth is None
     assert data.dims == ("time", "sensor")
-    assert data.coords["sensor"].tolist() == [
-        f"{d} {a}" for d in ("accelerometer", "gyroscope") for a in "xyz"
-    ]
+    assert data.coords["sensor"].tolist() == [f"{d} {a}" for d in ("accelerometer", "gyroscope") for a in "xyz"]
     np.testing.assert_array_equal(data.coords["time"], np.arange(100) / 10)
 
 

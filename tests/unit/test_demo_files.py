@@ -147,9 +147,7 @@ def test_planted_model_is_the_replica(models: dict[str, Any]) -> None:
     np.testing.assert_allclose(models["planted"].predict(x[..., None], verbose=0), softmax, atol=1e-5)
     c, step = z.argmax(axis=1), 1e-6 * np.random.default_rng(0).standard_normal(x.shape)
     moved = (replica.logits(x + step) - replica.logits(x - step))[np.arange(20), c]
-    np.testing.assert_allclose(
-        2 * (replica.gradient(x, c) * step).sum(axis=(1, 2)), moved, rtol=1e-4, atol=1e-9
-    )
+    np.testing.assert_allclose(2 * (replica.gradient(x, c) * step).sum(axis=(1, 2)), moved, rtol=1e-4, atol=1e-9)
 
 
 def test_planted_model_looks_at_the_planted_row_and_stretch(models: dict[str, Any]) -> None:

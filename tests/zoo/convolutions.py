@@ -138,7 +138,9 @@ def upsampled() -> keras.Model:
 
 @case((4, 3, 2), "relu_only conv interpolated")
 def upsampled_smoothly() -> keras.Model:
-    return classifier((4, 3, 2), layers.UpSampling2D(2, interpolation="bilinear"), layers.Conv2D(3, 3, activation="relu"))
+    return classifier(
+        (4, 3, 2), layers.UpSampling2D(2, interpolation="bilinear"), layers.Conv2D(3, 3, activation="relu")
+    )
 
 
 @case((2, 6, 5), "conv maxpool relu_only channels_first batchnorm", backends=("jax", "torch"))
@@ -171,4 +173,6 @@ def channels_first_1d() -> keras.Model:
 
 @case((4, 3), "relu_only")
 def einsum_dense() -> keras.Model:
-    return classifier((4, 3), layers.EinsumDense("btf,fgh->btgh", output_shape=(4, 2, 3), bias_axes="gh", activation="relu"))
+    return classifier(
+        (4, 3), layers.EinsumDense("btf,fgh->btgh", output_shape=(4, 2, 3), bias_axes="gh", activation="relu")
+    )

@@ -51,7 +51,7 @@ class Block(layers.Layer):
 @case((5, 4, 2), "custom subclassed conv batchnorm relu_only softmax")
 def subclassed() -> keras.Model:
     model = Network(name="network")
-    model.build((None, 5, 4, 2))
+    model(np.zeros((2, 5, 4, 2), "float32"))
     return model
 
 
@@ -82,17 +82,28 @@ class Affine(layers.Layer):
         self.w = self.add_weight(shape=(shape[-1], 4), name="w")
         self.scale = self.add_weight(shape=(4,), name="scale")
         self.b = self.add_weight(shape=(4,), name="bias")
-        self.table = np.linspace(0.5, 1.5, 4, dtype="float32")
 
     def call(self, inputs: Any) -> Any:
         h = inputs @ self.w + self.b
         h = self.scale * ops.relu(h)
-        return self.table * h - self.b / 2.0 + ops.matmul(inputs, self.w)
+        return h - self.b / 2.0 + ops.matmul(inputs, self.w)
 
 
 @case((5, 3), "custom relu_only")
 def own_weights() -> keras.Model:
     return classifier((5, 3), Affine(name="affine"))
+
+
+class Scaled(layers.Layer):
+    """An array that multiplies a tensor from the left."""
+
+    def call(self, inputs: Any) -> Any:
+        return np.linspace(0.5, 1.5, 3, dtype="float32") * inputs
+
+
+@case((5, 3), "custom relu_only linear smooth", backends=("jax", "tensorflow"))  # PyTorch itself cannot do it
+def own_array() -> keras.Model:
+    return classifier((5, 3), Scaled(name="scaled"))
 
 
 class ScaledDense(layers.Dense):
@@ -189,7 +200,7 @@ class Embedded(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         h = self.dense(inputs)
-        return ops.reshape(h + self.position(h), (ops.shape(inputs)[0], -1, 4))
+        return ops.reshape(h + self.position(h), (ops.shape(inputs)[0], inputs.shape[1], 4))
 
 
 @case((4, 3), "custom relu_only")
@@ -224,7 +235,7 @@ def masked() -> keras.Model:
     return keras.Model(x, layers.Dense(3)(layers.Concatenate()([h, layers.LSTM(2)(layers.Masking(0.0)(x))])))
 
 
-@case((6,), "no_rule integer_input")
+@case((6,), "no_rule integer_input maxpool")
 def embedded_tokens() -> keras.Model:
     x = keras.Input((6,), dtype="int32")
     h = layers.Conv1D(4, 3, activation="relu")(layers.Embedding(7, 3)(x))
@@ -234,7 +245,11 @@ def embedded_tokens() -> keras.Model:
 @case((6, 5, 2), "no_rule conv")
 def other_norms() -> keras.Model:
     return classifier(
-        (6, 5, 2), layers.Conv2D(4, 2), layers.GroupNormalization(2), layers.LayerNormalization(), layers.UnitNormalization()
+        (6, 5, 2),
+        layers.Conv2D(4, 2),
+        layers.GroupNormalization(2),
+        layers.LayerNormalization(),
+        layers.UnitNormalization(),
     )
 
 

@@ -109,4 +109,6 @@ def rescaled_input() -> keras.Model:
 @case((6, 3), "relu_only scaled_input conv")
 def normalised_input() -> keras.Model:
     mean, variance = np.array([0.5, -1.0, 0.2]), np.array([1.5, 0.7, 2.0])
-    return classifier((6, 3), layers.Normalization(mean=mean, variance=variance), layers.Conv1D(4, 3, activation="relu"))
+    return classifier(
+        (6, 3), layers.Normalization(mean=mean, variance=variance), layers.Conv1D(4, 3, activation="relu")
+    )

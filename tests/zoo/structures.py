@@ -97,7 +97,7 @@ def shared_layer() -> keras.Model:
     return keras.Model(x, layers.Dense(3, name="last")(twice(twice(x))))
 
 
-@case([(6, 4), (6, 4)], "conv relu_only shared multi_input")
+@case([(6, 4), (6, 4)], "conv relu_only shared multi_input maxpool")
 def siamese() -> keras.Model:
     """Two inputs through the same submodel."""
     tower = keras.Sequential(
@@ -110,7 +110,7 @@ def siamese() -> keras.Model:
 
 @case({"signal": (6, 4), "facts": (3,)}, "conv relu_only multi_input softmax")
 def dict_inputs() -> keras.Model:
-    signal, facts = keras.Input((6, 4), name="a"), keras.Input((3,), name="b")
+    signal, facts = keras.Input((6, 4), name="signal"), keras.Input((3,), name="facts")
     h = layers.Flatten()(layers.Conv1D(4, 3, activation="relu")(signal))
     h = layers.Concatenate()([h, layers.Dense(4, activation="relu")(facts)])
     return keras.Model({"signal": signal, "facts": facts}, layers.Dense(3, activation="softmax")(h))

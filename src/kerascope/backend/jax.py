@@ -61,7 +61,8 @@ def once(fn: Callable[..., Any], *args: Any) -> Any:
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with XLA; weights that ``fn`` closes over become constants."""
-    return jax.jit(fn)
+    compiled: Callable[..., Any] = jax.jit(fn)
+    return compiled
 
 
 def inference() -> contextlib.AbstractContextManager[None]:

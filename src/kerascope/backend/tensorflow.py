@@ -48,7 +48,8 @@ def once(fn: Callable[..., Any], *args: Any) -> Any:
 
 def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Trace into a TensorFlow graph, once for each shape; unused operations are pruned."""
-    return tf.function(fn, autograph=False)
+    compiled: Callable[..., Any] = tf.function(fn, autograph=False)
+    return compiled
 
 
 def inference() -> contextlib.AbstractContextManager[None]:

@@ -37,9 +37,7 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
             )
         found = iter(grads)
         return tuple(
-            _or_zeros(next(found), leaf)
-            if leaf.requires_grad
-            else torch.zeros(leaf.shape, device=leaf.device)
+            _or_zeros(next(found), leaf) if leaf.requires_grad else torch.zeros(leaf.shape).to(leaf.device)
             for leaf in leaves
         )
 
@@ -70,7 +68,8 @@ def compile(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def inference() -> contextlib.AbstractContextManager[None]:
     """Record nothing for differentiation."""
-    return torch.no_grad()
+    quiet: contextlib.AbstractContextManager[None] = torch.no_grad()
+    return quiet
 
 
 def snapshot(variable: Any) -> Any:

@@ -123,19 +123,25 @@ def _explained(
 
     model = load_model(datasets.demo_file(f"{name}.keras"))
     names = {**data.names, "coords": {**data.coords, "sample": _sample_names(data)}}
-    as_taken = (lambda x: x[..., None]) if len(model.input_shape) == 4 else (lambda x: x)
     wanted: dict[str, dict[str, Any]] = {
-        "expected_gradients": {"background": as_taken(background), "draws": 400},
+        "expected_gradients": {"background": _as_taken(model, background), "draws": 400},
         "lrp.epsilon": {},
     }
     found = []
     for method, given in wanted.items():
         with progress_bar(f"{name}, {method}", quiet=quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", KerascopeWarning)
-            found.append(explain(model, as_taken(data.x), method, progress=progress, **names, **given))
+            found.append(
+                explain(model, _as_taken(model, data.x), method, progress=progress, **names, **given)
+            )
         found[-1].save(folder / name / f"{method}.zarr")
     report(found, folder / name / "report.html", truth=truth)
     return found
+
+
+def _as_taken(model: Any, x: np.ndarray) -> np.ndarray:
+    """Return samples (N, H, W) with a channel axis of size 1 where the model takes one."""
+    return x[..., None] if len(model.input_shape) == 4 else x
 
 
 def _sample_names(data: Dataset) -> list[str]:

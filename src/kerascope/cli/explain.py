@@ -6,9 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kerascope.cli import options as opt
 
@@ -54,49 +52,21 @@ class Request:
 
 def explain(
     model: opt.Model,
-    data: Annotated[
-        list[str],
-        typer.Argument(
-            help="Samples: .npy, .npz, Zarr or HDF5 (file::key picks an array); .csv, one matrix a file, "
-            "several files or a folder.",
-            show_default=False,
-        ),
-    ],
-    method: Annotated[
-        list[str] | None,
-        typer.Option("--method", "-m", help="A name from 'kerascope methods'; repeat it for several."),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="What to explain: a class (number or name), one per sample (a,b,… or FILE), all, top:3."
-        ),
-    ] = None,
-    background: Annotated[
-        str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")
-    ] = None,
-    class_names: Annotated[str | None, typer.Option(help="FILE with one name per class, or a,b,c.")] = None,
-    dims: Annotated[str | None, typer.Option(help="Names of one sample's axes, as time,sensor.")] = None,
-    coord: Annotated[
-        list[str] | None, typer.Option(help="DIM=FILE: names or numbers along an axis; repeatable.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="[METHOD:]name=value, as steps=128; repeatable.")
-    ] = None,
-    samples: Annotated[str | None, typer.Option(help="Which samples, as 0:10.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Zarr store to write; with several methods a folder of stores."),
-    ] = None,
-    report: Annotated[Path | None, typer.Option("--report", "-r", help="HTML report to write.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per pass.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    data: opt.Data,
+    method: opt.Method = None,
+    target: opt.Target = None,
+    background: opt.Background = None,
+    baseline: opt.Baseline = None,
+    labels: opt.Labels = None,
+    class_names: opt.ClassNames = None,
+    dims: opt.Dims = None,
+    coord: opt.Coord = None,
+    option: opt.Option = None,
+    samples: opt.Samples = None,
+    out: opt.Out = None,
+    report: opt.Report = None,
+    batch_size: opt.BatchSize = 32,
+    seed: opt.Seed = 0,
     json: opt.Json = False,
     force: opt.Force = False,
     unsafe: opt.Unsafe = False,

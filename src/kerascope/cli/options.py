@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The options of the commands, each explained once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,48 @@ from typing import Annotated
 import typer
 
 Model = Annotated[Path, typer.Argument(help="A .keras or .h5 file.", show_default=False)]
+Data = Annotated[
+    list[str],
+    typer.Argument(
+        help="Samples: .npy, .npz, Zarr or HDF5 (file::key picks an array); .csv, one matrix a file, several "
+        "files or a folder.",
+        show_default=False,
+    ),
+]
+Method = Annotated[
+    list[str] | None,
+    typer.Option("--method", "-m", help="A name from 'kerascope methods'; repeat it for several."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="What to explain: a class (number or name), one per sample (a,b,c or FILE), all, top:3."
+    ),
+]
+Background = Annotated[
+    str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")
+]
+Baseline = Annotated[
+    str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")
+]
+Labels = Annotated[
+    str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")
+]
+ClassNames = Annotated[str | None, typer.Option(help="FILE with one name per class, or a,b,c.")]
+Dims = Annotated[str | None, typer.Option(help="Names of one sample's axes, as time,sensor.")]
+Coord = Annotated[
+    list[str] | None,
+    typer.Option(help="DIM=FILE, or DIM=a,b,c: names or numbers along an axis; repeatable."),
+]
+Option = Annotated[list[str] | None, typer.Option(help="[METHOD:]name=value, as steps=128; repeatable.")]
+Samples = Annotated[str | None, typer.Option(help="Which samples, as 0:10.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Zarr store to write; with several methods a folder of stores."),
+]
+Report = Annotated[Path | None, typer.Option("--report", "-r", help="HTML report to write.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples per pass.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Unsafe = Annotated[

@@ -9,7 +9,7 @@ from keras import ops
 
 from kerascope import backend
 from kerascope.lrp.rules import Branch
-from kerascope.methods.ties import between_tensors, share_ties, unbroadcast
+from kerascope.methods.ties import unbroadcast, winner_between
 from kerascope.model.primitives import Activation, Affine, Mixture, Product, Route, Tensor, Winner
 from kerascope.model.propagate import Backward, Handler, sample_sum
 
@@ -121,11 +121,8 @@ def pass_handler(op: Activation, x: Tensor) -> tuple[Tensor, Backward]:
 
 def winner_handler(op: Winner, *inputs: Tensor) -> tuple[Tensor, Backward]:
     """Give relevance to the largest value: of equal cells to the first, of equal tensors to each its part."""
-    if between_tensors(op) and len(inputs) > 1:
-        return share_ties(op, *inputs)
     if op.axes is None:
-        outputs, pull = backend.vjp(op.fn, *inputs)
-        return outputs, lambda arriving: (pull(arriving[0]), None)
+        return winner_between(op, *inputs)
     (x,) = inputs
     outputs = op.fn(x)
 

@@ -1,4 +1,7 @@
-"""Where several tensors compete: equal ones share, on every backend alike."""
+"""Equal competitors: who wins a maximum, on every backend alike.
+
+Derivatives of frameworks differ there. Of equal cells in a window the first wins; equal tensors share.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,29 @@ from kerascope.model.primitives import Tensor, Winner
 from kerascope.model.propagate import Backward, Handler
 
 
-def between_tensors(op: Any) -> bool:
-    """Whether an operation takes the elementwise maximum (or minimum) of several tensors."""
-    return isinstance(op, Winner) and op.axes is None
+def pool_winner(op: Winner, x: Tensor) -> tuple[Tensor, Backward]:
+    """Send what arrives at each window of a pooling to its largest cell, to the first of equal ones."""
+    if _gives_to_all(x):
+        outputs, (_, pull) = op.fn(x), backend.vjp(op.fn, _without_ties(x))
+    else:
+        outputs, pull = backend.vjp(op.fn, x)
+    return outputs, lambda arriving: (pull(arriving[0]), None)
+
+
+def _gives_to_all(x: Tensor) -> bool:
+    """Whether the backend's derivative hands the whole signal to every one of equal cells."""
+    return backend.name == "tensorflow" and len(x.shape) == 5
+
+
+def _without_ties(x: Tensor) -> Tensor:
+    """Replace the values of each sample by minus their place when sorted, the first of equal ones ahead."""
+    flat = ops.reshape(x, (ops.shape(x)[0], -1))
+    place = ops.argsort(ops.argsort(-flat, axis=1), axis=1)
+    return ops.reshape(-ops.cast(place, x.dtype), ops.shape(x))
 
 
 def share_ties(op: Winner, *inputs: Tensor) -> tuple[Tensor, Backward]:
-    """Send what arrives to the winner; of k equal tensors each gets 1/k (backends by themselves differ)."""
+    """Send what arrives to the largest (or smallest) of several tensors; of k equal ones each gets 1/k."""
     outputs = op.fn(*inputs)
 
     def backward(arriving: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], None]:
@@ -35,6 +54,15 @@ def unbroadcast(tensor: Tensor, like: Tensor) -> Tensor:
     return gather(tensor)[0]
 
 
+def winner_between(op: Winner, *inputs: Tensor) -> tuple[Tensor, Backward]:
+    """Handle a maximum of windows or of several tensors."""
+    return share_ties(op, *inputs) if len(inputs) > 1 else pool_winner(op, *inputs)
+
+
 def tie_handlers(graph: Graph) -> dict[str, Handler]:
-    """Return `share_ties` for every node at which several tensors compete."""
-    return {node.name: share_ties for node in graph if between_tensors(node.op) and len(node.inputs) > 1}
+    """Return the handlers of every pooling and every maximum of several tensors."""
+    return {node.name: winner_between for node in graph if _competes(node.op)}
+
+
+def _competes(op: Any) -> bool:
+    return isinstance(op, Winner) and op.axes is None

@@ -61,15 +61,14 @@ class Call:
     @property
     def leaves(self) -> Sequence[Any]:
         """Everything the call was given, flat: tensors, constants, options."""
-        return keras.tree.flatten((self.record.args, self.record.kwargs))
+        flat: list[Any] = keras.tree.flatten((self.record.args, self.record.kwargs))
+        return flat
 
     @property
     def constants(self) -> list[Any]:
         """What was given as a value and is neither None nor an option in words."""
         return [
-            leaf
-            for leaf in self.leaves
-            if not isinstance(leaf, (keras.KerasTensor, str, bool)) and leaf is not None
+            leaf for leaf in self.leaves if not isinstance(leaf, (keras.KerasTensor, str, bool)) and leaf is not None
         ]
 
     def constant(self, value: Any) -> Tensor:
@@ -79,7 +78,7 @@ class Call:
         return ops.cast(ops.convert_to_tensor(value), self.dtype)
 
     def array(self, value: Any) -> np.ndarray:
-        """Return an array, number or variable in NumPy, in the graph's precision: nothing is compiled for it."""
+        """Return an array, number or variable in NumPy, in the graph's precision; nothing is compiled."""
         if isinstance(value, keras.Variable):
             value = backend.snapshot(value)
         array = backend.to_numpy(value) if ops.is_tensor(value) else np.asarray(value)
@@ -92,9 +91,7 @@ class Call:
     def replay(self) -> Callable[..., Any]:
         """Return a function that makes the same call with other tensors."""
         structure = (self.record.args, self.record.kwargs)
-        leaves = [
-            backend.snapshot(leaf) if isinstance(leaf, keras.Variable) else leaf for leaf in self.leaves
-        ]
+        leaves = [_present(leaf) for leaf in self.leaves]
         slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, keras.KerasTensor)]
         run = stateless(self.op, whole=self.record.whole)
 
@@ -106,6 +103,10 @@ class Call:
             return _cast_floats(run(*args, **kwargs), self.dtype)
 
         return fn
+
+
+def _present(leaf: Any) -> Any:
+    return backend.snapshot(leaf) if isinstance(leaf, keras.Variable) else leaf
 
 
 def stateless(op: Any, *, whole: bool) -> Callable[..., Any]:
@@ -136,8 +137,6 @@ def is_float(tensor: Any) -> bool:
 
 def _cast_floats(outputs: Any, dtype: str) -> Any:
     flat = [
-        ops.cast(leaf, dtype) if is_float(leaf) else leaf
-        for leaf in keras.tree.flatten(outputs)
-        if leaf is not None
+        ops.cast(leaf, dtype) if is_float(leaf) else leaf for leaf in keras.tree.flatten(outputs) if leaf is not None
     ]
     return flat[0] if len(flat) == 1 else tuple(flat)

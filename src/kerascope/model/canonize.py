@@ -55,7 +55,8 @@ def _padded(op: Any, padding: Any) -> Affine:
     def padded(x: Tensor, kernel: Tensor) -> Tensor:
         return linear(padding.fn(x), kernel)
 
-    return replace(op, linear=padded, zero_padded=True)
+    merged: Affine = replace(op, linear=padded, zero_padded=True)
+    return merged
 
 
 def fold_after(graph: Graph, protected: frozenset[int]) -> Graph:
@@ -70,20 +71,21 @@ def _fold_after_once(graph: Graph, protected: frozenset[int]) -> Graph:
     swaps: dict[str, Node | None] = {}
     folded = []
     for node in graph:
-        before = producers.get(node.inputs[0])
-        if not _is_diagonal(node) or before is None or before.name in swaps:
+        middle, scaling = node.inputs[0], node.op
+        before = producers.get(middle)
+        if not _is_diagonal(node) or not isinstance(scaling, Affine) or before is None or before.name in swaps:
             continue
         linear = before.op
-        if not isinstance(linear, Affine) or linear.is_diagonal or node.inputs[0] in protected:
+        if not isinstance(linear, Affine) or linear.is_diagonal or middle in protected:
             continue
-        if len(consumers[node.inputs[0]]) != 1:
+        if len(consumers[middle]) != 1:
             continue
-        scale = _per_channel(node.op, graph.shapes[node.inputs[0]], linear.channel_axis)
+        scale = _per_channel(scaling, graph.shapes[middle], linear.channel_axis)
         merged = None if scale is None else linear.scale_outputs(scale)
         if merged is None:
             continue
-        if node.op.bias is not None:
-            merged = merged.shift_outputs(backend.to_numpy(node.op.bias))
+        if scaling.bias is not None:
+            merged = merged.shift_outputs(backend.to_numpy(scaling.bias))
         swaps[before.name] = replace(before, op=merged, outputs=node.outputs)
         swaps[node.name] = None
         folded.append(f"{node.name} into {before.name}")
@@ -130,11 +132,13 @@ def _absorb_scaling(reader: Node, diagonal: Node, graph: Graph) -> Node | None:
 
 
 def _through(linear: Affine, scaling: Affine, shape: tuple[Any, ...]) -> np.ndarray:
-    """Return what the shift of a scaling becomes behind a linear layer: a map, or a vector where it is the same
-    everywhere."""
-    bias = backend.to_numpy(scaling.bias)
+    """Return what the shift of a scaling becomes behind a linear layer.
+
+    A map with one value for each position, or a vector where it is the same everywhere.
+    """
+    bias: np.ndarray = backend.to_numpy(scaling.bias)
     filled = ops.convert_to_tensor(np.broadcast_to(bias, (1, *shape)).copy())
-    shift = backend.to_numpy(backend.once(linear.linear, filled, linear.kernel))
+    shift: np.ndarray = backend.to_numpy(backend.once(linear.linear, filled, linear.kernel))
     uniform = all(size == 1 for i, size in enumerate(bias.shape) if i != linear.channel_axis % bias.ndim)
     if not uniform or linear.zero_padded or linear.form not in ("dense", "conv", "depthwise"):
         return shift
@@ -150,7 +154,7 @@ def _per_channel(op: Primitive, shape: tuple[int | None, ...], axis: int) -> np.
     """Return a diagonal's scale as a vector over the channel axis (or a scalar), None if it is neither."""
     if not isinstance(op, Affine):
         return None
-    kernel = backend.to_numpy(op.kernel)
+    kernel: np.ndarray = backend.to_numpy(op.kernel)
     if kernel.size == 1:
         return kernel.reshape(())
     axis %= len(shape)
@@ -201,7 +205,7 @@ def take_off_head(graph: Graph, output: int, *, routes: bool = True) -> tuple[Gr
     if producer is None:
         return graph, TakenOff(output, output, None)
     if _is_final(producer):
-        return graph, TakenOff(producer.inputs[0], output, producer.op.name)
+        return graph, TakenOff(producer.inputs[0], output, _activation_name(producer))
     producer = _composed(graph, producer)
     activations = _behind_route(graph, producer) if routes else None
     if activations is None:
@@ -209,16 +213,18 @@ def take_off_head(graph: Graph, output: int, *, routes: bool = True) -> tuple[Gr
     return _route_logits(graph, producer, activations)
 
 
+def _activation_name(node: Node) -> str:
+    return node.op.name if isinstance(node.op, (Activation, Opaque)) else ""
+
+
 def _is_final(node: Node) -> bool:
-    return isinstance(node.op, (Activation, Opaque)) and node.op.name in HEADS and len(node.inputs) == 1
+    return _activation_name(node) in HEADS and len(node.inputs) == 1
 
 
 def _composed(graph: Graph, route: Node) -> Node:
     """Return rearrangements that follow each other as one."""
     before = graph.producers().get(route.inputs[0])
-    chained = (
-        before is not None and _is_plain_route(before) and _is_plain_route(route) and len(route.inputs) == 1
-    )
+    chained = before is not None and _is_plain_route(before) and _is_plain_route(route) and len(route.inputs) == 1
     if before is None or not chained:
         return route
     whole = _composed(graph, before)
@@ -238,7 +244,7 @@ def _behind_route(graph: Graph, route: Node) -> list[Node] | None:
     producers = graph.producers()
     found = [producers.get(tensor) for tensor in route.inputs]
     activations = [node for node in found if node is not None and _is_final(node)]
-    if len(activations) != len(found) or len({node.op.name for node in activations}) != 1:
+    if len(activations) != len(found) or len(set(map(_activation_name, activations))) != 1:
         return None
     return activations
 
@@ -247,14 +253,10 @@ def _route_logits(graph: Graph, route: Node, activations: list[Node]) -> tuple[G
     """Rearrange the logits instead of the probabilities, and add the way from there to the output."""
     count, first = len(activations), graph.new_tensor()
     logits, back, probabilities, final = first, *_ranges(first + 1, count, count), first + 1 + 2 * count
-    sources = [graph.shapes[node.inputs[0]] for node in activations]
+    before = tuple(node.inputs[0] for node in activations)
+    sources = [graph.shapes[tensor] for tensor in before]
     nodes = [
-        replace(
-            route,
-            name=f"{route.name} (logits)",
-            inputs=tuple(n.inputs[0] for n in activations),
-            outputs=(logits,),
-        ),
+        replace(route, name=f"{route.name} (logits)", inputs=before, outputs=(logits,)),
         Node(f"{route.name} (back)", _undo(route.op, sources), (logits,), tuple(back), route.source),
         *(
             replace(node, name=f"{node.name} (of logits)", inputs=(z,), outputs=(p,))
@@ -269,7 +271,7 @@ def _route_logits(graph: Graph, route: Node, activations: list[Node]) -> tuple[G
     }
     shapes.update({logits: graph.shapes[route.outputs[0]], final: graph.shapes[route.outputs[0]]})
     graph = replace(graph, nodes=(*graph.nodes, *nodes), shapes=shapes)
-    return graph, TakenOff(logits, final, activations[0].op.name)
+    return graph, TakenOff(logits, final, _activation_name(activations[0]))
 
 
 def _ranges(start: int, *sizes: int) -> list[range]:
@@ -303,9 +305,7 @@ class Check:
 
     def disagreement(self, graph: Graph) -> float:
         """Return the largest deviation from the outputs, relative to their largest magnitude."""
-        return max(
-            relative_deviation(a, b) for a, b in zip(evaluate(graph, self.inputs), self.outputs, strict=True)
-        )
+        return max(relative_deviation(a, b) for a, b in zip(evaluate(graph, self.inputs), self.outputs, strict=True))
 
 
 def evaluate(graph: Graph, inputs: Sequence[Tensor], watch: Any = None) -> list[np.ndarray]:
@@ -355,6 +355,7 @@ def _one_by_one(graph: Graph, check: Check, kept: frozenset[int]) -> Graph:
         if deviation <= check.tolerance:
             graph = rewritten
         else:
-            note = f"{canonizer.__name__} was refused: it changed the outputs by {deviation:.1e} of their maximum"
+            name = canonizer.__name__
+            note = f"{name} was refused: it changed the outputs by {deviation:.1e} of their maximum"
             graph = replace(graph, notes=(*graph.notes, note))
     return graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -165,12 +166,14 @@ def _convert(call: Call) -> Chain:
     return chain if all(map(is_float, tensors)) else opaque(call)
 
 
+_WORDS = re.compile("(?<=[a-z0-9])(?=[A-Z])")
+
+
 def _base_name(record: trace.Record) -> str:
     """Return a node's name, which does not depend on how many operations were made before."""
     if isinstance(record.op, keras.layers.Layer):
         return str(record.op.name)
-    kind = type(record.op).__name__
-    name = "ops." + "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(kind))
+    name = "ops." + _WORDS.sub("_", type(record.op).__name__.replace("ReLU", "Relu")).lower()
     return name if record.within is None else f"{record.within.name}/{name}"
 
 

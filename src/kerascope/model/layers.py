@@ -31,12 +31,14 @@ Chain = tuple[Primitive, ...]
 Converter = Callable[[Call], Chain]
 
 _ACTIVATION_NAMES = (
-    "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid hard_sigmoid hard_silu softplus softsign tanh "
-    "exponential log_sigmoid hard_tanh hard_shrink soft_shrink tanh_shrink threshold squareplus sparse_plus "
-    "sparse_sigmoid linear softmax log_softmax"
-).split()
+    "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid hard_sigmoid hard_silu softplus softsign tanh",
+    "exponential log_sigmoid hard_tanh hard_shrink soft_shrink tanh_shrink threshold squareplus sparse_plus",
+    "sparse_sigmoid linear softmax log_softmax",
+)
 ACTIVATIONS: dict[Any, str] = {
-    getattr(keras.activations, name): name for name in _ACTIVATION_NAMES if hasattr(keras.activations, name)
+    getattr(keras.activations, name): name
+    for name in " ".join(_ACTIVATION_NAMES).split()
+    if hasattr(keras.activations, name)
 }
 """Keras' own activation functions, by function."""
 
@@ -66,9 +68,7 @@ def _dense(call: Call) -> Chain:
     layer = call.op
 
     def build(**kw: Any) -> Affine:
-        return Affine(
-            label=call.label, form="dense", kernel=call.weight(layer.kernel), linear=ops.matmul, **kw
-        )
+        return Affine(label=call.label, form="dense", kernel=call.weight(layer.kernel), linear=ops.matmul, **kw)
 
     return (with_bias(call, build, layer.bias, call.rank - 1), *activation(call, layer.activation))
 
@@ -80,9 +80,7 @@ def _einsum_dense(call: Call) -> Chain:
         return ops.einsum(layer.equation, x, kernel)
 
     bias = None if layer.bias is None else _padded_rank(call.array(layer.bias), call.rank)
-    affine = Affine(
-        label=call.label, form="einsum", kernel=call.weight(layer.kernel), linear=linear, bias=bias
-    )
+    affine = Affine(label=call.label, form="einsum", kernel=call.weight(layer.kernel), linear=linear, bias=bias)
     return (affine, *activation(call, layer.activation))
 
 
@@ -100,9 +98,7 @@ def convolution(call: Call, kernel: Any, bias: Any, op: Callable[..., Tensor], *
         return op(x if pads is None else ops.pad(x, pads), weights, **facts)
 
     def build(**kw: Any) -> Affine:
-        return Affine(
-            label=call.label, form=form, kernel=tensor, linear=linear, zero_padded=padding != "valid", **kw
-        )
+        return Affine(label=call.label, form=form, kernel=tensor, linear=linear, zero_padded=padding != "valid", **kw)
 
     return with_bias(call, build, bias, axis)
 
@@ -110,11 +106,7 @@ def convolution(call: Call, kernel: Any, bias: Any, op: Callable[..., Tensor], *
 def _causal_pads(call: Call, kernel: Tensor, facts: dict[str, Any]) -> list[tuple[int, int]]:
     dilation = facts["dilation_rate"]
     left = (dilation if isinstance(dilation, int) else dilation[0]) * (kernel.shape[0] - 1)
-    return (
-        [(0, 0), (0, 0), (left, 0)]
-        if facts["data_format"] == "channels_first"
-        else [(0, 0), (left, 0), (0, 0)]
-    )
+    return [(0, 0), (0, 0), (left, 0)] if facts["data_format"] == "channels_first" else [(0, 0), (left, 0), (0, 0)]
 
 
 def _geometry(layer: Any) -> dict[str, Any]:
@@ -134,9 +126,7 @@ def _conv(call: Call) -> Chain:
 
 def _depthwise(call: Call) -> Chain:
     layer = call.op
-    affine = convolution(
-        call, layer.kernel, layer.bias, ops.depthwise_conv, form="depthwise", **_geometry(layer)
-    )
+    affine = convolution(call, layer.kernel, layer.bias, ops.depthwise_conv, form="depthwise", **_geometry(layer))
     return (affine, *activation(call, layer.activation))
 
 
@@ -158,17 +148,18 @@ def _conv_transpose(call: Call) -> Chain:
 
 
 def diagonal(call: Call, scale: Any, shift: Any = None) -> Chain:
-    """Return ``x * scale + shift``, both broadcast to the rank of the output; no rule where they reshape x."""
+    """Return ``x * scale + shift``, both broadcast to the output; no rule where they reshape x."""
     x, out = tuple(call.x.shape), tuple(call.out.shape)
-    arrays = [None if value is None else call.array(value) for value in (scale, shift)]
-    if len(x) != len(out) or any(a is not None and a.ndim == len(out) and a.shape[0] != 1 for a in arrays):
+    factor, term = call.array(scale), None if shift is None else call.array(shift)
+    given = [factor] if term is None else [factor, term]
+    if len(x) != len(out) or any(array.ndim == len(out) and array.shape[0] != 1 for array in given):
         return opaque(call)
-    kernel = _spread(arrays[0], len(out))
+    kernel = _spread(factor, len(out))
     if x[1:] != out[1:]:  # each input cell serves several outputs: the kernel has one entry for each
         if None in out[1:]:
             return opaque(call)
         kernel = np.broadcast_to(kernel, (1, *out[1:])).copy()
-    bias = None if arrays[1] is None else _padded_rank(arrays[1], len(out))
+    bias = None if term is None else _padded_rank(term, len(out))
     tensor = ops.convert_to_tensor(kernel)
     return (Affine(label=call.label, form="diagonal", kernel=tensor, bias=bias, linear=ops.multiply),)
 
@@ -268,8 +259,16 @@ def reshape(call: Call) -> Chain:
     """Return a reshape to the recorded output shape, whatever the batch size."""
     target = tuple(call.out.shape[1:])
     if None in target:
-        return route(call)
+        return _reshape_of_batch(call)
     return (Route(label=call.label, fn=lambda x: ops.reshape(x, (-1, *target))),)
+
+
+def _reshape_of_batch(call: Call) -> Chain:
+    """Return ``reshape(x, (shape(x)[0], ...))`` with a size left open: the batch size is None in a trace."""
+    sizes = tuple(getattr(call.op, "newshape", ()))
+    if sizes[:1] != (None,) or None in sizes[1:]:
+        return route(call)
+    return (Route(label=call.label, fn=lambda x: ops.reshape(x, (ops.shape(x)[0], *sizes[1:]))),)
 
 
 def _flatten(call: Call) -> Chain:
@@ -379,7 +378,15 @@ _WITH_ACTIVATION = frozenset(
 ) - {"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"} | {"Activation"}
 
 _FREE = frozenset(
-    "build get_config from_config get_build_config build_from_config compute_output_shape compute_output_spec".split()
+    [
+        "build",
+        "get_config",
+        "from_config",
+        "get_build_config",
+        "build_from_config",
+        "compute_output_shape",
+        "compute_output_spec",
+    ]
 )
 """What a user's subclass may define anew and still compute what the Keras layer computes."""
 

@@ -53,9 +53,7 @@ def _multiply(call: Call) -> Chain:
 
 def _divide(call: Call) -> Chain:
     left, right = call.operands
-    return (
-        diagonal(call, 1 / call.array(right)) if _is_tensor(left) and not _is_tensor(right) else opaque(call)
-    )
+    return diagonal(call, 1 / call.array(right)) if _is_tensor(left) and not _is_tensor(right) else opaque(call)
 
 
 def _negative(call: Call) -> Chain:
@@ -81,9 +79,10 @@ def _matmul(call: Call) -> Chain:
     if _is_tensor(left) and _is_tensor(right):
         return opaque(call)
     constant = call.constant(right if _is_tensor(left) else left)
-    if len(constant.shape) >= len(call.x.shape):
-        return opaque(call)
-    form = "dense" if _is_tensor(left) and len(constant.shape) == 2 else "einsum"
+    dense = _is_tensor(left) and len(constant.shape) == 2
+    if not dense and len(constant.shape) >= len(call.x.shape):
+        return opaque(call)  # the constant's first axis would meet the samples
+    form = "dense" if dense else "einsum"
 
     def from_left(x: Tensor, kernel: Tensor) -> Tensor:
         return ops.matmul(kernel, x)

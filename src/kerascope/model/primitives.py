@@ -21,9 +21,7 @@ from kerascope import backend
 Tensor = Any
 
 #: Activations whose outputs are never negative.
-NON_NEGATIVE = frozenset(
-    {"relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exp", "abs", "square", "softmax"}
-)
+NON_NEGATIVE = frozenset(["relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exp", "abs", "square", "softmax"])
 #: Activations with values between 0 and 1: what comes out of them can serve as a gate.
 GATES = frozenset({"sigmoid", "hard_sigmoid", "softmax"})
 #: Activations a final layer may carry without taking part in the decision; they are taken off.
@@ -74,7 +72,7 @@ class Affine(Primitive):
         return self.form == "diagonal"
 
     def scale_outputs(self, scale: np.ndarray) -> Affine | None:
-        """Return the operation times a per-channel scale (C,) or (), or None where the layout is not known."""
+        """Return the operation times a scale (C,) or (), or None where the layout is not known."""
         kernel = backend.to_numpy(self.kernel)
         spread = _spread_over_outputs(self.form, kernel.shape, scale)
         if spread is None:

@@ -60,7 +60,7 @@ def forward(
     values = dict(zip(graph.inputs, inputs, strict=True))
     steps: list[tuple[Any, Backward]] = []
     for node in graph:
-        handler = handlers.get(node.name, plain)
+        handler: Handler = handlers.get(node.name, plain)
         results, backward = handler(node.op, *(values[i] for i in node.inputs))
         values.update(zip(node.outputs, as_tuple(results), strict=True))
         steps.append((node, backward))
@@ -84,8 +84,7 @@ def _walk(
         if not any(tensor in arrived for tensor in node.outputs):
             continue
         arriving = tuple(
-            arrived[tensor] if tensor in arrived else ops.zeros_like(values[tensor])
-            for tensor in node.outputs
+            arrived[tensor] if tensor in arrived else ops.zeros_like(values[tensor]) for tensor in node.outputs
         )
         if measure:
             size = sum(sample_sum(ops.abs(tensor)) for tensor in arriving)

@@ -27,7 +27,7 @@ class Signature:
 
     specs: tuple[InputSpec, ...]
     structure: Any
-    """None for a bare array; else lists and dicts as the model takes them, with the inputs' numbers as leaves."""
+    """None for a bare array; else lists and dicts as the model takes them, with numbers as leaves."""
 
     def pack(self, flat: Sequence[Any]) -> Any:
         """Return a flat list of inputs in the structure the model takes."""
@@ -74,11 +74,7 @@ class Signature:
         if len(self.specs) == 1:
             return flat[0]
         if isinstance(like, dict):
-            return (
-                self.pack(flat)
-                if isinstance(self.structure, dict)
-                else dict(zip(self.names, flat, strict=True))
-            )
+            return self.pack(flat) if isinstance(self.structure, dict) else dict(zip(self.names, flat, strict=True))
         return list(flat)
 
     def output_names(self, model: Any, count: int) -> list[str]:
@@ -133,9 +129,7 @@ def _fill(flat: list[Any], numbers: Any, x: Any, name: str) -> None:
         return
     keys = list(numbers) if isinstance(numbers, dict) else list(range(len(numbers)))
     if not isinstance(x, (dict, list, tuple)) or len(x) != len(keys):
-        raise BadInputError(
-            f"Input {name!r} of the model is made of {len(keys)} arrays; got {type(x).__name__}."
-        )
+        raise BadInputError(f"Input {name!r} of the model is made of {len(keys)} arrays; got {type(x).__name__}.")
     for key in keys:
         _fill(flat, numbers[key], x[key], f"{name}/{key}")
 

@@ -20,9 +20,7 @@ def non_negative(graph: Graph, inputs: frozenset[int] = frozenset()) -> frozense
         op = node.op
         if isinstance(op, (Activation, Opaque)):
             certain = op.name in NON_NEGATIVE
-        elif isinstance(op, Mixture):
-            certain = op.keeps_sign and all(tensor in known for tensor in node.inputs)
-        elif isinstance(op, Route):
+        elif isinstance(op, (Mixture, Route)):
             certain = op.keeps_sign and all(tensor in known for tensor in node.inputs)
         elif isinstance(op, (Winner, Product)):
             certain = all(tensor in known for tensor in node.inputs)

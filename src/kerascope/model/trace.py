@@ -77,7 +77,7 @@ class Recording:
 
 
 def is_container(layer: Any) -> bool:
-    """Return whether a layer is a Sequential or Functional model as Keras makes it, with no code of its own."""
+    """Return whether a layer is a Sequential or Functional model, with no code of its own."""
     call = getattr(type(layer).call, "__module__", "")
     return isinstance(layer, keras.Model) and call.startswith("keras.")
 
@@ -103,9 +103,7 @@ def record(
     """
     recording = Recording()
     with untouched(model), _patched(recording, is_leaf):
-        recording.inputs = [
-            keras.KerasTensor((batch, *shape), dtype=dtype, name=name) for shape, dtype, name in struct
-        ]
+        recording.inputs = [keras.KerasTensor((batch, *shape), dtype=dtype, name=name) for shape, dtype, name in struct]
         try:
             recording.outputs = model(pack(recording.inputs), **inference(model))
         except TraceError:
@@ -181,9 +179,7 @@ def _patched(recording: Recording, is_leaf: Callable[[Any], bool]) -> Iterator[N
         yield
 
 
-def _recorder(
-    recording: Recording, is_leaf: Callable[[Any], bool], original: Callable[..., Any]
-) -> Callable[..., Any]:
+def _recorder(recording: Recording, is_leaf: Callable[[Any], bool], original: Callable[..., Any]) -> Callable[..., Any]:
     def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if recording.suspended or threading.get_ident() != recording.thread:
             return original(self, *args, **kwargs)

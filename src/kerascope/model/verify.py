@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,11 @@ from keras import ops
 from kerascope import backend
 from kerascope.errors import BadInputError, TraceError
 from kerascope.model import trace
+from kerascope.model.bridge import bridge
 from kerascope.model.canonize import evaluate, relative_deviation, take_off_head
 from kerascope.model.convert import Traced, to_graph
 from kerascope.model.graph import Graph
-from kerascope.model.primitives import Opaque, Tensor
+from kerascope.model.primitives import Tensor
 from kerascope.model.signature import Signature
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -125,9 +126,7 @@ class Verifier:
         """
         found, failures = [], []
         for batch, sizes in ((None, _OWN_CODE), (_FIXED[0], _FIXED)):
-            struct = [
-                (a.shape[1:], s.dtype, s.name) for s, a in zip(self.signature.specs, self._rows, strict=True)
-            ]
+            struct = [(a.shape[1:], s.dtype, s.name) for s, a in zip(self.signature.specs, self._rows, strict=True)]
             try:
                 traced = to_graph(self.model, struct, self.signature.pack, batch)
                 found.append((len(traced.opaque), self._verify(traced, _PLAIN if traced.plain else sizes)))
@@ -145,18 +144,22 @@ class Verifier:
         expected = self._expected(first, traced.plain)
         for routes in (True, False):
             graph, heads = self._with_heads(traced.graph, routes=routes)
-            graph, values = _measured(graph, heads, self._tensors(first), first)
+            graph, values = self._runs(first, _measured, graph, heads, self._tensors(first), first)
             deviation = _deviation([values[head.final] for head in heads], expected)
             if deviation <= self._tolerance(graph) or all(h.final in traced.graph.outputs for h in heads):
                 break
         self._accept(deviation, first, graph)
+        ending = replace(graph, outputs=tuple(head.final for head in heads))
         for size in sizes[1:]:
-            try:
-                outputs = evaluate(replace(graph, outputs=tuple(h.final for h in heads)), self._tensors(size))
-            except Exception as error:  # a batch size that the trace has frozen may fail anyhow
-                raise TraceError(self._disagrees(f"fails at batch size {size} ({error})")) from error
+            outputs = self._runs(size, evaluate, ending, self._tensors(size))
             self._accept(_deviation(outputs, self._expected(size, traced.plain)), size, graph)
         return Verified(graph, heads, self._tensors(first), values, traced.plain)
+
+    def _runs(self, size: int, run: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return run(*args)
+        except Exception as error:  # a batch size that the trace has frozen may fail anyhow
+            raise TraceError(self._disagrees(f"fails at batch size {size} ({error})")) from error
 
     def _tensors(self, size: int) -> tuple[Tensor, ...]:
         return to_tensors(self._arrays(size), self.signature, self.dtype)
@@ -229,10 +232,7 @@ def _deviation(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> f
 def _measured(
     graph: Graph, heads: Sequence[Head], tensors: Sequence[Tensor], rows: int
 ) -> tuple[Graph, dict[int, np.ndarray]]:
-    """Run a graph once; return it with the shapes that really occur, and the values at its heads.
-
-    What does not keep one row per sample on its way gets no rule: relevance there belongs to no sample.
-    """
+    """Run a graph once; return it with the shapes that really occur, and the values at its heads."""
     shapes: dict[int, tuple[int | None, ...]] = dict(graph.shapes)
     astray: set[int] = set()
 
@@ -244,10 +244,4 @@ def _measured(
 
     wanted = tuple(dict.fromkeys(i for head in heads for i in (head.logits, head.final)))
     values = dict(zip(wanted, evaluate(replace(graph, outputs=wanted), tensors, watch), strict=True))
-    nodes = tuple(
-        replace(node, op=Opaque(label=node.op.label, fn=node.op))
-        if astray.intersection((*node.inputs, *node.outputs))
-        else node
-        for node in graph
-    )
-    return replace(graph, shapes=shapes, nodes=nodes), values
+    return bridge(replace(graph, shapes=shapes), astray), values

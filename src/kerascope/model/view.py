@@ -16,6 +16,7 @@ from kerascope.model.fingerprint import checksum, fingerprint
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Affine, Tensor
 from kerascope.model.signature import InputSpec, Signature, signature_of
+from kerascope.model.trace import exact
 from kerascope.model.verify import TOLERANCE, Head, Verifier, predict, to_tensors
 
 __all__ = ["Head", "InputSpec", "ModelView", "Signature", "checksum", "fingerprint", "signature_of"]
@@ -38,14 +39,18 @@ class ModelView:
         self.model = model
         self.signature = signature
         self.dtype = precision(model)
-        found = Verifier(model, signature, sample, self.dtype).find()
+        with exact(self.dtype):
+            self._open(sample)
+        self.fingerprint = fingerprint(model)
+
+    def _open(self, sample: Sequence[np.ndarray]) -> None:
+        found = Verifier(self.model, self.signature, sample, self.dtype).find()
         self.traced, self.heads, self._plain = found.graph, found.heads, found.plain
         self._tensors = found.tensors
         taken = tuple(f"{head.taken_off} of output {head.name}" for head in self.heads if head.taken_off)
         wanted = dict.fromkeys(tensor for head in self.heads for tensor in (head.logits, head.final))
         self.unfolded = replace(self.traced, taken_off=taken, outputs=tuple(wanted))
         self.graph = self._canonize(self.unfolded, [found.values[i] for i in wanted])
-        self.fingerprint = fingerprint(model)
 
     def to_tensors(self, arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
         """Return NumPy inputs as tensors: floats in the view's precision, integers as the model takes them."""
@@ -53,7 +58,8 @@ class ModelView:
 
     def predict_raw(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the model's own outputs (flat) for a small batch."""
-        return predict(self.model, self.signature, arrays, self.dtype, plain=self._plain)
+        with exact(self.dtype):
+            return predict(self.model, self.signature, arrays, self.dtype, plain=self._plain)
 
     def _canonize(self, graph: Graph, outputs: Sequence[np.ndarray]) -> Graph:
         graph = graph.restrict(graph.outputs)
@@ -124,4 +130,5 @@ class ModelView:
     def _rewritten(self, graph: Graph, keep: tuple[int, ...] = ()) -> Graph:
         wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         graph = replace(graph, outputs=wanted)
-        return self._canonize(graph, evaluate(graph, self._tensors))
+        with exact(self.dtype):
+            return self._canonize(graph, evaluate(graph, self._tensors))

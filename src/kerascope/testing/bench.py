@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kerascope import backend
-from kerascope.errors import KerascopeError
+from kerascope.errors import IncompatibleMethodError, KerascopeError
 from kerascope.explain import open_session
 from kerascope.inputs import read_samples
 from kerascope.methods.session import Session
@@ -58,11 +58,12 @@ class Bench:
             background = signature.pack(
                 [_random(signature.specs[i].dtype, shape, 12, 10 + i) for i, shape in enumerate(shapes)]
             )
-        arrays = read_samples(x, signature).arrays
+        dtype = session.view.dtype
+        arrays = read_samples(x, signature, dtype=dtype).arrays
         if len(arrays[0]) < 3:
             raise KerascopeError(f"Contracts are checked on at least three samples; got {len(arrays[0])}.")
         # Step by step: there are many small runs, and compiling each would take longer.
-        background = read_samples(background, signature, what="background").arrays
+        background = read_samples(background, signature, dtype=dtype, what="background").arrays
         session = replace(session, background=background, batch_size=32, compile=False)
         head = session.view.heads[0]
         bench = cls(session, rows_of(x, [0, 1, 2]), tuple(a[:3] for a in arrays), head.name, None)
@@ -78,6 +79,21 @@ class Bench:
         fits = [c for c in range(width) if c != other[0]]
         other[2] = next((c for c in fits if c != top[2]), fits[0] if fits else 0)
         return np.stack([top, other], axis=1)
+
+    @functools.cached_property
+    def is_linear(self) -> bool:
+        """Whether the gradient is the same everywhere, so that averages over noise do not depend on it."""
+        selection = self.target(slice(None), 0).select(self.session.view, 3)
+        elsewhere = tuple(1 - 2 * array for array in self.arrays)
+        try:
+            here, there = (self.session.gradients(arrays, selection)[0] for arrays in (self.arrays, elsewhere))
+        except IncompatibleMethodError:  # whole numbers
+            return False
+        return all(np.allclose(a, b, atol=1e-6) for a, b in zip(here, there, strict=True))
+
+    def flat(self, values: Any) -> list[np.ndarray]:
+        """Return arrays that come in the structure of the model's inputs, in the order of ``arrays``."""
+        return list(self.session.view.signature.flatten(values))
 
     def target(self, rows: Any, columns: Any) -> Target:
         """Return the target ``codes[rows, columns]``: for some of the samples one or both of their classes."""

@@ -1,0 +1,66 @@
+"""Every method of the registry, cheap enough for small networks, with the options it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerascope.registry import METHODS
+
+LOW, HIGH = -1.5, 1.5
+"""Bounds of all inputs in these tests."""
+
+CHEAP: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"steps": 6},
+    "expected_gradients": {"draws": 6},
+    "smoothgrad": {"draws": 3},
+    "occlusion": {"fills": 2},
+}
+BOXED = ("lrp.z_box", "lrp.epsilon_gamma_box", "deep_taylor.bounded")
+
+CONTROLS = ("random", "input", "edges")
+LOCAL = ("cam", "grad_cam", "hires_cam")
+GRADIENTS = (
+    "gradient",
+    "saliency",
+    "smoothgrad",
+    "input_x_gradient",
+    "integrated_gradients",
+    "expected_gradients",
+)
+SIGNALS = ("guided_backprop", "deconvnet")
+RULES = (
+    "lrp.zero",
+    "lrp.epsilon",
+    "lrp.gamma",
+    "lrp.alpha1_beta0",
+    "lrp.alpha2_beta1",
+    "lrp.z_plus",
+    "lrp.w_square",
+    "lrp.z_box",
+    "lrp.excitation_backprop",
+    "deep_taylor",
+    "deep_taylor.bounded",
+)
+"""One rule for every kernel above the first, whatever its layer is; flat is left out: it counts inputs."""
+COMPOSITES = (
+    "lrp",
+    "lrp.flat",
+    "lrp.epsilon_plus",
+    "lrp.epsilon_plus_flat",
+    "lrp.epsilon_alpha2_beta1",
+    "lrp.epsilon_alpha2_beta1_flat",
+    "lrp.epsilon_gamma_box",
+)
+CELLS = (*GRADIENTS, *SIGNALS, "occlusion", *RULES, *COMPOSITES)
+"""All that explain a model cell by cell."""
+EVERY = (*CELLS, *LOCAL, *CONTROLS)
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return the options under which a method runs in these tests."""
+    return CHEAP.get(name, {}) | ({"low": LOW, "high": HIGH} if name in BOXED else {})
+
+
+def unlisted() -> set[str]:
+    """Return the registered methods that no test here would run."""
+    return set(METHODS) - set(EVERY)
