@@ -27,7 +27,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Explaining": ("explain", "Explainer", "check", "methods", "load_model"),
-    "Targets": ("TopClass", "Class", "Contrast", "Neuron", "Output"),
+    "Targets": ("Target", "TopClass", "Class", "Contrast", "Neuron", "Output"),
     "The result": ("Explanation", "open", "report"),
     "Methods as objects": (
         "Method",
@@ -129,15 +129,44 @@ def _signature(value: Any) -> str:
         return ""
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "...", text)
     text = re.sub(r"kerascope\.[a-z_.]+\.", "", text)
-    return re.sub(r"<factory>", "...", text)
+    return re.sub(r"<factory>", "...", text).replace("'", "")
+
+
+_LISTS = ("Args", "Attributes", "Raises")
+_PROSE = ("Returns", "Yields", "Note")
 
 
 def _text(value: Any) -> Iterator[str]:
-    if not inspect.getdoc(value):
-        return
-    for line in (inspect.getdoc(value) or "").splitlines():
-        yield line if not line.startswith("    ") else line
-    return
+    """Turn a Google-style docstring into Markdown."""
+    return _markdown(inspect.getdoc(value) or "")
+
+
+def _markdown(text: str) -> Iterator[str]:
+    section = ""
+    for line in text.splitlines():
+        line = line if line.lstrip().startswith((">>>", "...")) else line.replace("*S", "\\*S")
+        title = line.rstrip(":") if line.endswith(":") and not line.startswith(" ") else ""
+        if section == "Example" and (title or (line and not line.startswith(" "))):
+            yield "```"
+            section = ""
+        if title in (*_LISTS, *_PROSE):
+            section = title
+            yield from (f"*{title}*", "")
+        elif title == "Example":
+            section = title
+            yield "```python"
+        elif not line.startswith(" "):
+            section = section if not line else ""
+            yield line
+        elif section in _LISTS and not line.startswith("     ") and ": " in line:
+            name, _, rest = line.strip().partition(": ")
+            yield f"- `{name}`: {rest}"
+        elif section in _LISTS:
+            yield "  " + line.strip()
+        else:
+            yield line[4:] if section else line
+    if section == "Example":
+        yield "```"
 
 
 def _members(name: str, cls: Any) -> Iterator[str]:
@@ -153,7 +182,7 @@ def _members(name: str, cls: Any) -> Iterator[str]:
             continue
         call = "" if isinstance(value, property) else _signature(target).replace("(self, ", "(").replace("(self)", "()")
         yield f"- **`{'.' + member if member != '__call__' else name.split('.')[-1].lower() + '(…)'}{call if member != '__call__' else ''}`**"
-        yield textwrap.indent(text, "  ")
+        yield textwrap.indent("\n".join(_markdown(text)), "  ")
         yield ""
 
 

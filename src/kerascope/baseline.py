@@ -58,13 +58,9 @@ def resolve(
         return _named(value, view, background, shapes, asked)
     if np.ndim(value) == 0 and not isinstance(value, Mapping):
         number = float(_finite(value, asked))
-        return tuple(
-            np.full((1, *shape), number, view.dtype) for shape in shapes
-        ), f"{number:g} in every cell"
+        return tuple(np.full((1, *shape), number, view.dtype) for shape in shapes), f"{number:g} in every cell"
     per_input = view.signature.flatten(value) if len(shapes) > 1 else [value]
-    arrays = tuple(
-        _as_baseline(v, shape, view.dtype, asked) for v, shape in zip(per_input, shapes, strict=True)
-    )
+    arrays = tuple(_as_baseline(v, shape, view.dtype, asked) for v, shape in zip(per_input, shapes, strict=True))
     if len({len(array) for array in arrays}) > 1:
         raise BadInputError(f"Every input needs as many baselines; got {[len(array) for array in arrays]}.")
     count = len(arrays[0])
@@ -89,8 +85,7 @@ def _finite(value: Any, asked: Asked) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
         raise BadInputError(
-            f"{asked.option}= must hold finite numbers, or be one of {', '.join(map(repr, _WORDS))}; got "
-            f"{value!r:.80}."
+            f"{asked.option}= must hold finite numbers, or be one of {', '.join(map(repr, _WORDS))}; got {value!r:.80}."
         )
     return array[()]
 
@@ -108,6 +103,4 @@ def _as_baseline(value: Any, shape: tuple[int, ...], dtype: str, asked: Asked) -
     if len(array.shape) and len(array) and array.shape[1:] in without_channel:
         return array.reshape(-1, *shape).astype(dtype)
     several = "(M, " + ", ".join(map(str, shape)) + ")"
-    raise BadInputError(
-        f"{asked.option}= has shape {array.shape}; expected one sample {shape}, or several {several}."
-    )
+    raise BadInputError(f"{asked.option}= has shape {array.shape}; expected one sample {shape}, or several {several}.")

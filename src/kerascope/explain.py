@@ -53,7 +53,9 @@ def explain(
         model: a built Keras model, or a path to a ``.keras`` or ``.h5`` file.
         x: samples (N, *S) as the model takes them, or one sample; a dict or list for several inputs.
         method: a name from ``ks.methods()``, a method object, or None: the recommended one.
-        target: which number is explained; None: the top class of each sample. See `kerascope.target`.
+        target: which number is explained; None: the top class of each sample. A class index, an array of them (N,) or
+            (N, T), "all", a target object (`ks.TopClass`, `ks.Class`, `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a
+            function of the logits that returns (N,).
         background: samples (M, *S) that stand for "nothing special"; baselines, fills and scales come from them.
         batch_size: samples per pass.
         seed: of everything random.

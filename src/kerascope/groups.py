@@ -62,9 +62,7 @@ def _named(value: str, matrix: tuple[int, ...]) -> np.ndarray:
         return np.arange(int(np.prod(matrix))).reshape(matrix)
     axis = 0 if value == "rows" else 1
     if len(matrix) <= axis:
-        raise BadInputError(
-            f"groups={value!r} needs a sample with rows and columns; this one has shape {matrix}."
-        )
+        raise BadInputError(f"groups={value!r} needs a sample with rows and columns; this one has shape {matrix}.")
     return np.broadcast_to(
         np.arange(matrix[axis]).reshape([-1 if a == axis else 1 for a in range(len(matrix))]), matrix
     )
@@ -75,9 +73,7 @@ def _blocks(word: str, size: Any, matrix: tuple[int, ...]) -> np.ndarray:
         raise unknown_name("kind of groups", word, ("blocks",))
     sizes = (size,) if np.ndim(size) == 0 else tuple(size)
     if len(sizes) != len(matrix) or any(not isinstance(s, (int, np.integer)) or s < 1 for s in sizes):
-        raise BadInputError(
-            f"groups=('blocks', {size!r}): expected one positive size for each axis of {matrix}."
-        )
+        raise BadInputError(f"groups=('blocks', {size!r}): expected one positive size for each axis of {matrix}.")
     counts = [-(-n // s) for n, s in zip(matrix, sizes, strict=True)]
     places = np.indices(matrix)
     block = tuple(place // s for place, s in zip(places, sizes, strict=True))

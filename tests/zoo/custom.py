@@ -235,7 +235,7 @@ def masked() -> keras.Model:
     return keras.Model(x, layers.Dense(3)(layers.Concatenate()([h, layers.LSTM(2)(layers.Masking(0.0)(x))])))
 
 
-@case((6,), "no_rule integer_input maxpool")
+@case((6,), "no_rule integer_input maxpool softmax conv")
 def embedded_tokens() -> keras.Model:
     x = keras.Input((6,), dtype="int32")
     h = layers.Conv1D(4, 3, activation="relu")(layers.Embedding(7, 3)(x))

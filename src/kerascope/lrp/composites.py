@@ -194,9 +194,7 @@ def _chosen_rule(node: Node, composite: Composite, first: frozenset[str], *, pas
     if passes:
         return Pass()
     if not kernels(node):
-        explicit = [
-            entry for entry in composite.rules if entry[0] is not kernels and not isinstance(entry[0], str)
-        ]
+        explicit = [entry for entry in composite.rules if entry[0] is not kernels and not isinstance(entry[0], str)]
         return Composite(explicit).rule_for(node, first) or Epsilon()
     rule = composite.rule_for(node, first)
     if rule is None:
@@ -260,9 +258,7 @@ def _is_gate(tensor: int, graph: Graph) -> bool:
     return False
 
 
-def input_bounds(
-    graph: Graph, lows: Sequence[Tensor], highs: Sequence[Tensor]
-) -> dict[int, tuple[Tensor, Tensor]]:
+def input_bounds(graph: Graph, lows: Sequence[Tensor], highs: Sequence[Tensor]) -> dict[int, tuple[Tensor, Tensor]]:
     """Carry bounds of the network's inputs through rearrangement and normalisation.
 
     Args:
@@ -302,8 +298,7 @@ def bound_arrays(value: Any, shapes: Sequence[tuple[int, ...]], dtype: str, name
             arrays.append(np.array(np.broadcast_to(np.asarray(bound, dtype), (1, *shape))))
         except ValueError as error:
             raise BadInputError(
-                f"{name}= has shape {np.shape(bound)}, which does not broadcast against one sample of shape "
-                f"{shape}."
+                f"{name}= has shape {np.shape(bound)}, which does not broadcast against one sample of shape {shape}."
             ) from error
     return arrays
 

@@ -90,9 +90,7 @@ PRESETS: dict[str, Preset] = {
         ("epsilon", "gamma", "low", "high"),
     ),
     "excitation_backprop": Preset(lambda m: [(kernels, rules.ZPlus())], bias="ignore", start="one"),
-    "deep_taylor": Preset(
-        lambda m: [(first_layer, rules.WSquare()), (kernels, rules.ZPlus())], bias="ignore"
-    ),
+    "deep_taylor": Preset(lambda m: [(first_layer, rules.WSquare()), (kernels, rules.ZPlus())], bias="ignore"),
     "deep_taylor.bounded": Preset(
         lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())],
         ("low", "high"),
@@ -305,9 +303,7 @@ class DeepTaylor(LRP):
 
     composite: str | Composite = "deep_taylor"
 
-    question: ClassVar[str] = (
-        "Which cells carry the evidence for this output, by a Taylor expansion of every ReLU?"
-    )
+    question: ClassVar[str] = "Which cells carry the evidence for this output, by a Taylor expansion of every ReLU?"
     paper: ClassVar[str] = "Montavon et al. 2017, Pattern Recognition 65: 211-222"
     needs: ClassVar[str] = "ReLU networks"
     promise: ClassVar[str] = "the positive part of the explained number less what was absorbed"

@@ -23,7 +23,7 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
         raise BadInputError(f"steps must be a whole number of at least 1; got {steps!r}.")
     nodes, weights = np.polynomial.legendre.leggauss(int(steps))
     weights = weights / weights.sum()
-    weights[len(weights) // 2] += 1 - math.fsum(weights)  # the largest one takes what rounding left
+    weights[len(weights) // 2] += math.fsum([1, *-weights])  # the largest one takes what rounding left
     return (nodes + 1) / 2, weights
 
 
@@ -109,9 +109,7 @@ class IntegratedGradients(Method):
     baseline: Any = None
 
     family: ClassVar[str] = "attribution"
-    question: ClassVar[str] = (
-        "How much did each cell contribute to the output, compared with the absent input?"
-    )
+    question: ClassVar[str] = "How much did each cell contribute to the output, compared with the absent input?"
     paper: ClassVar[str] = "Sundararajan et al. 2017, ICML"
     needs: ClassVar[str] = "a baseline or background samples"
     promise: ClassVar[str] = "the explained number less its mean at the baselines"
@@ -234,11 +232,7 @@ def refuse_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> None:
 
 def _said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
     count = int(_are_baselines(inputs, arrays).sum())
-    return (
-        (f"{count} samples equal the baseline: their maps are zero, whatever the model does.",)
-        if count
-        else ()
-    )
+    return (f"{count} samples equal the baseline: their maps are zero, whatever the model does.",) if count else ()
 
 
 @dataclass(frozen=True)
@@ -337,9 +331,7 @@ class SmoothGrad(Method):
         if not isinstance(self.base, Method):
             raise BadInputError(f"base must be a method object such as ks.Gradient(); got {self.base!r}.")
         if self.draws < 1 or self.noise < 0:
-            raise BadInputError(
-                f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}."
-            )
+            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""

@@ -45,9 +45,7 @@ class _CAM(Method):
     def check_selection(self, selection: Selection) -> None:
         """See `Method.check_selection`."""
         if selection.kind == "neuron":
-            raise IncompatibleMethodError(
-                "Class activation maps explain outputs, not units inside the network."
-            )
+            raise IncompatibleMethodError("Class activation maps explain outputs, not units inside the network.")
 
     def place(self, session: Session) -> tuple[Graph, int, str]:
         """Return the graph, the tensor whose activations are weighed, and the layer's name.
@@ -110,9 +108,7 @@ def _place(session: Session, layer: str | None) -> tuple[Graph, int, str]:
             )
         graph = view.keeping(tensor).restrict(view.logits.outputs)
         if not any(tensor in node.outputs for node in graph):
-            raise IncompatibleMethodError(
-                f"Layer {layer!r} has no part in the output explained. Name another one."
-            )
+            raise IncompatibleMethodError(f"Layer {layer!r} has no part in the output explained. Name another one.")
         return graph, tensor, layer
     graph = view.logits
     spatial = [node for node in graph if _counts(node.op) and _is_map(graph.shapes[node.outputs[0]], session)]

@@ -48,9 +48,7 @@ class Saliency(Gradient):
     Reference: Simonyan et al. 2014, "Deep inside convolutional networks", ICLR workshop.
     """
 
-    question: ClassVar[str] = (
-        "How strongly would the output react to a small change of this cell, either way?"
-    )
+    question: ClassVar[str] = "How strongly would the output react to a small change of this cell, either way?"
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -69,9 +67,7 @@ class InputXGradient(Method):
     """
 
     family: ClassVar[str] = "attribution"
-    question: ClassVar[str] = (
-        "How much did each cell contribute, taking the network as linear where it stands?"
-    )
+    question: ClassVar[str] = "How much did each cell contribute, taking the network as linear where it stands?"
     paper: ClassVar[str] = "Shrikumar et al. 2016, arXiv:1605.01713"
     promise: ClassVar[str] = "the explained number, on networks without biases"
 
@@ -87,9 +83,7 @@ class InputXGradient(Method):
         graph = batch.selection.graph
         homogeneous: bool = session.remember(("homogeneous", graph.outputs), lambda: is_homogeneous(graph))
         complete = batch.selection.fn is None and homogeneous
-        return Attribution(
-            values=values, expected=explained if complete else None, explained=explained, logits=logits
-        )
+        return Attribution(values=values, expected=explained if complete else None, explained=explained, logits=logits)
 
 
 _HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
@@ -167,14 +161,10 @@ class _ReluBackprop(Method):
         def build() -> Callable[..., Any]:
             return lambda xs, codes, against: self._walk(selection, xs, codes, against)
 
-        values, explained, logits = session.run(
-            (type(self).__name__, self.start), build, batch.inputs, selection
-        )
+        values, explained, logits = session.run((type(self).__name__, self.start), build, batch.inputs, selection)
         return Attribution(values=tuple(values), explained=explained, logits=list(logits))
 
-    def _walk(
-        self, selection: Selection, xs: Sequence[Tensor], codes: Tensor, against: Tensor
-    ) -> tuple[Any, ...]:
+    def _walk(self, selection: Selection, xs: Sequence[Tensor], codes: Tensor, against: Tensor) -> tuple[Any, ...]:
         graph = selection.graph
         handlers = tie_handlers(graph)
         handlers |= {node.name: self._handler() for node in graph if isinstance(node.op, Activation)}
@@ -185,9 +175,7 @@ class _ReluBackprop(Method):
         for seed in seeds:
             start = seed if self.start == "one" else [s * z for s, z in zip(seed, logits, strict=True)]
             walked = walk(dict(zip(graph.outputs, start, strict=True)))
-            maps.append(
-                [walked.values.get(i, ops.zeros_like(x)) for i, x in zip(graph.inputs, xs, strict=True)]
-            )
+            maps.append([walked.values.get(i, ops.zeros_like(x)) for i, x in zip(graph.inputs, xs, strict=True)])
         stacked = [ops.stack([column[i] for column in maps], axis=1) for i in range(len(xs))]
         return stacked, explained, logits
 

@@ -117,9 +117,7 @@ class Occlusion(Method):
         """Return what replaces the cells (F, *S), and whether it was drawn from the background."""
         asked = baselines.Asked("occlusion", "fill")
         if self.fill is not None:
-            resolved, _ = baselines.resolve(
-                self.fill, session.view, session.background, session.shapes, asked
-            )
+            resolved, _ = baselines.resolve(self.fill, session.view, session.background, session.shapes, asked)
             return resolved[0], False
         if session.background is None:
             raise asked.missing()
@@ -127,9 +125,7 @@ class Occlusion(Method):
         chosen = np.random.default_rng(seed).choice(len(pool), min(self.fills, len(pool)), replace=False)
         return pool[np.sort(chosen)], True
 
-    def _occluded(
-        self, session: Session, batch: Batch, masks: Sequence[np.ndarray], fills: np.ndarray
-    ) -> np.ndarray:
+    def _occluded(self, session: Session, batch: Batch, masks: Sequence[np.ndarray], fills: np.ndarray) -> np.ndarray:
         """Return the explained number for each fill, with each mask replaced: (F, B, T, number of masks)."""
         (x,) = batch.inputs
         rows, number = len(batch), len(masks)
@@ -176,9 +172,7 @@ def windows(matrix: tuple[int, ...], window: tuple[int, ...], stride: tuple[int,
 def _sizes(value: Any, matrix: tuple[int, ...], name: str) -> tuple[int, ...] | None:
     if value is None:
         return None
-    sizes = (value,) * len(matrix) if isinstance(value, (int, np.integer)) else tuple(value)
+    sizes = (value,) * len(matrix) if np.ndim(value) == 0 else tuple(value)
     if len(sizes) != len(matrix) or any(not isinstance(s, (int, np.integer)) or s < 1 for s in sizes):
-        raise BadInputError(
-            f"{name}={value!r}: expected a positive whole number, or one for each axis of {matrix}."
-        )
+        raise BadInputError(f"{name}={value!r}: expected a positive whole number, or one for each axis of {matrix}.")
     return tuple(int(min(s, n)) if name == "window" else int(s) for s, n in zip(sizes, matrix, strict=True))

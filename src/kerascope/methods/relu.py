@@ -14,9 +14,7 @@ def require_relu(graph: Graph, method: str) -> None:
         IncompatibleMethodError: naming the layer and its activation.
     """
     for node in graph:
-        bends = isinstance(node.op, (Opaque, Product)) or (
-            isinstance(node.op, Activation) and not node.op.is_relu
-        )
+        bends = isinstance(node.op, (Opaque, Product)) or (isinstance(node.op, Activation) and not node.op.is_relu)
         if not bends:
             continue
         name = getattr(node.op, "name", "") or node.op.label

@@ -6,7 +6,6 @@ Relevance in between belongs to no sample, so each such stretch becomes one oper
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Opaque, Primitive, Route, Tensor
 
 
-def bridge(graph: Graph, astray: AbstractSet[int]) -> Graph:
+def bridge(graph: Graph, astray: frozenset[int]) -> Graph:
     """Return the graph without the tensors that have no row per sample.
 
     A stretch that only rearranges cells stays a rearrangement; any other has no rule.
@@ -34,11 +33,11 @@ def bridge(graph: Graph, astray: AbstractSet[int]) -> Graph:
     return replace(graph, nodes=tuple(nodes), layers=layers)
 
 
-def _without(tensors: tuple[int, ...], astray: AbstractSet[int]) -> tuple[int, ...]:
+def _without(tensors: tuple[int, ...], astray: frozenset[int]) -> tuple[int, ...]:
     return tuple(tensor for tensor in tensors if tensor not in astray)
 
 
-def _across(graph: Graph, last: Node, astray: AbstractSet[int]) -> Node:
+def _across(graph: Graph, last: Node, astray: frozenset[int]) -> Node:
     """Return the node that does what the stretch up to (and with) the last node does."""
     producers = graph.producers()
     found: dict[str, Node] = {}

@@ -123,8 +123,7 @@ def stateless(op: Any, *, whole: bool) -> Callable[..., Any]:
     call = op if whole else op.call
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        kept = trace.untouched(op, values) if whole else keras.StatelessScope(values, collect_losses=True)
-        with kept:
+        with trace.untouched(op, values):
             return call(*args, **kwargs)
 
     return run

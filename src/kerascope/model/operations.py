@@ -53,7 +53,9 @@ def _multiply(call: Call) -> Chain:
 
 def _divide(call: Call) -> Chain:
     left, right = call.operands
-    return diagonal(call, 1 / call.array(right)) if _is_tensor(left) and not _is_tensor(right) else opaque(call)
+    if _is_tensor(left):
+        return opaque(call) if _is_tensor(right) else diagonal(call, 1 / call.array(right))
+    return _elementwise("reciprocal")(call)
 
 
 def _negative(call: Call) -> Chain:

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,16 +116,30 @@ def record(
     return recording
 
 
-def run(model: Any, packed: Any, state: Sequence[tuple[Any, Any]] = ()) -> Any:
+def run(
+    model: Any, packed: Any, state: Sequence[tuple[Any, Any]] = (), seeds: Mapping[int, Any] | None = None
+) -> tuple[Any, dict[int, Any]]:
     """Return what a model returns at inference, leaving no mark on it.
 
     Args:
         model: a built Keras model.
         packed: its inputs.
         state: pairs of a variable and the value to be used instead of its own.
+        seeds: states of random generators to begin with.
+
+    Returns:
+        The outputs, and the states of the random generators that were drawn from.
     """
-    with untouched(model, state):
-        return model(packed, **inference(model))
+    with untouched(model, state) as scope:
+        before = dict(scope.state_mapping)
+        scope.state_mapping.update(seeds or {})
+        outputs = model(packed, **inference(model))
+        drawn = {
+            variable: value
+            for variable, value in scope.state_mapping.items()
+            if before.get(variable) is not value and tuple(value.shape) == (2,) and "int" in str(value.dtype)
+        }
+    return outputs, drawn
 
 
 def inference(model: Any) -> dict[str, bool]:
@@ -134,23 +148,39 @@ def inference(model: Any) -> dict[str, bool]:
 
 
 @contextlib.contextmanager
-def untouched(model: Any, state: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
-    """Let a model run inside without changing it: state, losses, attributes it sets, names of new layers."""
-    world = _keras_module("keras.src.backend.common.global_state")
-    with _LOCK:
+def untouched(model: Any, state: Sequence[tuple[Any, Any]] = ()) -> Iterator[Any]:
+    """Let a model (or layer) run inside without changing it: its state, losses, the attributes it sets.
+
+    Args:
+        model: the model or layer.
+        state: pairs of a variable and the value to be used instead of its own.
+
+    Yields:
+        The scope that collects what would have been changed.
+    """
+    with _LOCK, names_kept():
         layers = {id(layer): layer for layer in model._flatten_layers()}.values()
         attributes = [(layer, dict(vars(layer))) for layer in layers]
-        names = dict(world.get_global_attribute("object_name_uids") or {})
         try:
-            with keras.StatelessScope(state, collect_losses=True):
-                yield
+            with keras.StatelessScope(state, collect_losses=True) as scope:
+                yield scope
         finally:
             for layer, before in attributes:
                 _put_back(vars(layer), before)
-            counters = world.get_global_attribute("object_name_uids")
-            if counters is not None:
-                counters.clear()
-                counters.update(names)
+
+
+@contextlib.contextmanager
+def names_kept() -> Iterator[None]:
+    """Put the counters back from which Keras names new layers and operations."""
+    world = _keras_module("keras.src.backend.common.global_state")
+    names = dict(world.get_global_attribute("object_name_uids") or {})
+    try:
+        yield
+    finally:
+        counters = world.get_global_attribute("object_name_uids")
+        if counters is not None:
+            counters.clear()
+            counters.update(names)
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:

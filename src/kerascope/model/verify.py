@@ -17,7 +17,7 @@ from kerascope.model.bridge import bridge
 from kerascope.model.canonize import evaluate, relative_deviation, take_off_head
 from kerascope.model.convert import Traced, to_graph
 from kerascope.model.graph import Graph
-from kerascope.model.primitives import Tensor
+from kerascope.model.primitives import Opaque, Tensor
 from kerascope.model.signature import Signature
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -75,17 +75,36 @@ def predict(
         plain: whether the model may be compiled, as only Keras' own code runs in it.
     """
     tensors = [ops.convert_to_tensor(a, dtype=s.dtype) for a, s in zip(arrays, signature.specs, strict=True)]
-    variables = list(model.variables)
+    with backend.inference():
+        outputs, drawn = _compiled(model, signature, tensors) if plain else (None, {})
+        if drawn or not plain:
+            outputs, drawn = trace.run(model, signature.pack(tensors))
+        found = _flat(outputs, dtype)
+        if drawn:
+            again, _ = trace.run(model, signature.pack(tensors), seeds=drawn)
+            if _deviation(_flat(again, dtype), found) > 0:
+                raise TraceError(
+                    f"Model {model.name!r} draws random numbers at inference (a Dropout told to train, say): it "
+                    "returns something else at every call, which no map explains."
+                )
+    return found
+
+
+def _compiled(model: Any, signature: Signature, tensors: Sequence[Tensor]) -> tuple[Any, dict[int, Any]]:
+    """Run a model the quickest way; return its outputs, and whether random numbers were drawn."""
+    variables, drawn = list(model.variables), {}
 
     def run(weights: Any, *inputs: Tensor) -> Any:
-        return trace.run(model, signature.pack(inputs), list(zip(variables, weights, strict=True)))
+        state = list(zip(variables, weights, strict=True))
+        outputs, seeds = trace.run(model, signature.pack(inputs), state)
+        drawn.update(seeds)
+        return outputs
 
-    with backend.inference():
-        if plain:
-            outputs = backend.once(run, [backend.snapshot(variable) for variable in variables], *tensors)
-        else:
-            outputs = trace.run(model, signature.pack(tensors))
-        return [backend.to_numpy(ops.cast(tensor, dtype)) for tensor in keras.tree.flatten(outputs)]
+    return backend.once(run, [backend.snapshot(variable) for variable in variables], *tensors), drawn
+
+
+def _flat(outputs: Any, dtype: str) -> list[np.ndarray]:
+    return [backend.to_numpy(ops.cast(tensor, dtype)) for tensor in keras.tree.flatten(outputs)]
 
 
 def to_tensors(arrays: Sequence[np.ndarray], signature: Signature, dtype: str) -> tuple[Tensor, ...]:
@@ -153,6 +172,7 @@ class Verifier:
         for size in sizes[1:]:
             outputs = self._runs(size, evaluate, ending, self._tensors(size))
             self._accept(_deviation(outputs, self._expected(size, traced.plain)), size, graph)
+        graph = _with_dead_ends(graph, traced, self._tensors(first)) if traced.opaque else graph
         return Verified(graph, heads, self._tensors(first), values, traced.plain)
 
     def _runs(self, size: int, run: Callable[..., Any], *args: Any) -> Any:
@@ -229,6 +249,23 @@ def _deviation(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> f
     return max(relative_deviation(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def _with_dead_ends(graph: Graph, traced: Traced, tensors: Sequence[Tensor]) -> Graph:
+    """Note the layers that could not be looked into and let no derivative through."""
+    closed = []
+    for node in graph:
+        if not isinstance(node.op, Opaque) or not any(text.startswith(f"{node.name} (") for text in traced.opaque):
+            continue
+        inputs = graph.run(tensors, node.inputs)
+        outputs, pull = backend.vjp(node.op, *inputs)
+        many = isinstance(outputs, (tuple, list))
+        grads = pull(tuple(ops.ones_like(out) for out in outputs) if many else ops.ones_like(outputs))
+        if not any(np.any(backend.to_numpy(grad)) for grad in grads):
+            closed.append(
+                f"no derivative comes through {node.name} ({node.op.label}): maps by gradient are zero behind it"
+            )
+    return replace(graph, notes=(*graph.notes, *closed))
+
+
 def _measured(
     graph: Graph, heads: Sequence[Head], tensors: Sequence[Tensor], rows: int
 ) -> tuple[Graph, dict[int, np.ndarray]]:
@@ -244,4 +281,4 @@ def _measured(
 
     wanted = tuple(dict.fromkeys(i for head in heads for i in (head.logits, head.final)))
     values = dict(zip(wanted, evaluate(replace(graph, outputs=wanted), tensors, watch), strict=True))
-    return bridge(replace(graph, shapes=shapes), astray), values
+    return bridge(replace(graph, shapes=shapes), frozenset(astray)), values

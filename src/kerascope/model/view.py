@@ -16,7 +16,7 @@ from kerascope.model.fingerprint import checksum, fingerprint
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Affine, Tensor
 from kerascope.model.signature import InputSpec, Signature, signature_of
-from kerascope.model.trace import exact
+from kerascope.model.trace import exact, names_kept
 from kerascope.model.verify import TOLERANCE, Head, Verifier, predict, to_tensors
 
 __all__ = ["Head", "InputSpec", "ModelView", "Signature", "checksum", "fingerprint", "signature_of"]
@@ -39,7 +39,7 @@ class ModelView:
         self.model = model
         self.signature = signature
         self.dtype = precision(model)
-        with exact(self.dtype):
+        with exact(self.dtype), names_kept():
             self._open(sample)
         self.fingerprint = fingerprint(model)
 
@@ -58,7 +58,7 @@ class ModelView:
 
     def predict_raw(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the model's own outputs (flat) for a small batch."""
-        with exact(self.dtype):
+        with exact(self.dtype), names_kept():
             return predict(self.model, self.signature, arrays, self.dtype, plain=self._plain)
 
     def _canonize(self, graph: Graph, outputs: Sequence[np.ndarray]) -> Graph:
@@ -130,5 +130,5 @@ class ModelView:
     def _rewritten(self, graph: Graph, keep: tuple[int, ...] = ()) -> Graph:
         wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))
         graph = replace(graph, outputs=wanted)
-        with exact(self.dtype):
+        with exact(self.dtype), names_kept():
             return self._canonize(graph, evaluate(graph, self._tensors))

@@ -82,9 +82,7 @@ def test_functional_with_operations_nested_and_shared(tmp_path: Path) -> None:
 
 
 def test_keras_2_hdf5(tmp_path: Path) -> None:
-    model = keras.Sequential(
-        [keras.Input((6, 3)), layers.Flatten(name="flatten"), layers.Dense(2, name="head")]
-    )
+    model = keras.Sequential([keras.Input((6, 3)), layers.Flatten(name="flatten"), layers.Dense(2, name="head")])
     path = save_h5(model, tmp_path / "old.h5")
 
     def as_keras_2(config: Config) -> Config:
@@ -216,9 +214,7 @@ def test_what_keras_cannot_build_is_said_in_one_line(saved: Path) -> None:
     def edit(config: Config) -> None:
         layer(config, "Conv1D")["config"]["filters"] = -1
 
-    with pytest.raises(
-        BadInputError, match=r"Keras .* cannot build the model in .* \(written by Keras"
-    ) as caught:
+    with pytest.raises(BadInputError, match=r"Keras .* cannot build the model in .* \(written by Keras") as caught:
         load_model(rewritten(saved, edit))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
@@ -287,9 +283,7 @@ def test_a_layer_of_another_release(saved: Path) -> None:
     def edit(config: Config) -> None:
         layer(config, "Dropout")["class_name"] = "HyperDropout"
 
-    with pytest.raises(
-        UnknownNameError, match=r"'HyperDropout'.*The file was written by Keras .*; this is Keras"
-    ):
+    with pytest.raises(UnknownNameError, match=r"'HyperDropout'.*The file was written by Keras .*; this is Keras"):
         load_model(rewritten(saved, edit))
 
 

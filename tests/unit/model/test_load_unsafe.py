@@ -54,15 +54,11 @@ def never_built(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lambda_model() -> keras.Model:
-    return keras.Sequential(
-        [keras.Input((6, 3)), layers.Lambda(lambda x: x * 2.0, output_shape=(6, 3), name="twice")]
-    )
+    return keras.Sequential([keras.Input((6, 3)), layers.Lambda(lambda x: x * 2.0, output_shape=(6, 3), name="twice")])
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_python_lambdas_only_when_asked_for_by_name(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_lambdas_only_when_asked_for_by_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lambda_model().save(tmp_path / name)
     with monkeypatch.context() as patch:
         patch.setattr(keras.saving, "load_model", lambda *a, **k: pytest.fail("reached Keras"))
@@ -234,9 +230,7 @@ def test_a_layer_that_asks_for_eight_gigabytes(saved: Path, never_built: None) -
     def edit(config: Config) -> None:
         layer(config, "Dense")["config"]["units"] = 125_000_000
 
-    with pytest.raises(
-        UnsafeModelError, match=r"declares 2,125,0.* weights \(7\.9 GiB\).*head.*\(16, 125000000\)"
-    ):
+    with pytest.raises(UnsafeModelError, match=r"declares 2,125,0.* weights \(7\.9 GiB\).*head.*\(16, 125000000\)"):
         load_model(rewritten(saved, edit))
 
 
