@@ -24,6 +24,8 @@ from kerascope.target import Function, Selection, Target
 
 _LOOSE = 0.05
 """A completeness gap above this share of what the values must sum to is warned of,"""
+_SLIGHT = 0.2
+"""or of this share of the sum of absolute values, where that is more,"""
 _ROUNDING = 1e-5
 """unless it is below this share of the sum of absolute values."""
 _COUNTED = re.compile(r"(\d+) (.*)", re.DOTALL)
@@ -160,7 +162,9 @@ class Recorder:
         largest = self._field(parts, "largest")
         axes = explained.ndim
         size = sum(np.abs(v, dtype="float64").sum(axis=tuple(range(axes, v.ndim))) for v in values)
-        scale = np.maximum(np.abs(expected), 0 if largest is None else np.abs(largest))
+        # Where what is shared out is next to nothing, a share of it says nothing: measure by the map too.
+        scale = np.maximum(np.abs(expected), _SLIGHT * size)
+        scale = scale if largest is None else np.maximum(scale, np.abs(largest))
         with np.errstate(invalid="ignore"):
             loose = np.abs(gap) > np.maximum(_LOOSE * scale, _ROUNDING * size)
         if np.any(loose):

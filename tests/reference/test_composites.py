@@ -158,8 +158,8 @@ NORMALISATIONS: dict[str, tuple[Any, Any]] = {
     "Rescaling": (lambda x: layers.Rescaling(3.0, -1.0)(x), lambda v: 3 * v - 1),
     "turned round": (lambda x: layers.Rescaling(-2.0, 0.5)(x), lambda v: 0.5 - 2 * v),
     "Normalization": (
-        lambda x: layers.Normalization(mean=[0.1, 0.2], variance=[4.0, 0.25])(x),
-        lambda v: (v - np.array([0.1, 0.2])) / np.array([2.0, 0.5]),
+        lambda x: layers.Normalization(mean=[0.125, 0.25], variance=[4.0, 0.25])(x),
+        lambda v: (v - np.array([0.125, 0.25])) / np.array([2.0, 0.5]),
     ),
     "one after the other": (lambda x: layers.Rescaling(0.5)(layers.Rescaling(-1.0, 2.0)(x)), lambda v: 1 - v / 2),
     "in two parts": (

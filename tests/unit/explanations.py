@@ -9,9 +9,7 @@ import numpy as np
 from kerascope.explanation import Explanation
 
 
-def make(
-    *, n: int = 4, targets: int | None = None, shape: tuple[int, ...] = (3, 5), **fields: Any
-) -> Explanation:
+def make(*, n: int = 4, targets: int | None = None, shape: tuple[int, ...] = (3, 5), **fields: Any) -> Explanation:
     """One input, three classes; `targets` adds an axis of so many targets."""
     rng = np.random.default_rng(0)
     lead = (n,) if targets is None else (n, targets)

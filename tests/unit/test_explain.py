@@ -208,7 +208,12 @@ def test_a_smaller_last_batch_is_not_compiled_again(monkeypatch, backend):
 def test_other_sizes_are_traced_for_themselves():
     model = with_weights(
         keras.Sequential(
-            [layers.Input((None, 2)), layers.Conv1D(3, 2, activation="relu"), layers.GlobalAveragePooling1D(), layers.Dense(3)]
+            [
+                layers.Input((None, 2)),
+                layers.Conv1D(3, 2, activation="relu"),
+                layers.GlobalAveragePooling1D(),
+                layers.Dense(3),
+            ]
         )
     )
     method = ks.IntegratedGradients(steps=64, baseline="zeros")
@@ -302,7 +307,11 @@ BAD = {
         ks.UnknownNameError,
         r"Unknown option of integrated_gradients 'step'\. Did you mean 'steps'\? Known: baseline, steps",
     ),
-    "option of none": (dict(epsilon=3), ks.UnknownNameError, r"Unknown option of gradient 'epsilon'\..*Known: \(none\)"),
+    "option of none": (
+        dict(epsilon=3),
+        ks.UnknownNameError,
+        r"Unknown option of gradient 'epsilon'\..*Known: \(none\)",
+    ),
     "option of an object": (
         dict(method=ks.LRP(), epsilon=1),
         ks.BadInputError,
@@ -312,7 +321,11 @@ BAD = {
     "option's value": (dict(method="integrated_gradients", steps=0), ks.BadInputError, "steps must be a whole number"),
     "option's type": (dict(method="lrp.epsilon", epsilon="a"), ks.BadInputError, r"epsilon.*'a'"),
     "dim": (dict(dims=("a", "b", "c")), ks.BadInputError, "names 3 axes; one sample has 2"),
-    "coord": (dict(coords={"rows": [1, 2, 3]}), ks.UnknownNameError, r"Unknown dim in coords 'rows'\. Did you mean 'row'"),
+    "coord": (
+        dict(coords={"rows": [1, 2, 3]}),
+        ks.UnknownNameError,
+        r"Unknown dim in coords 'rows'\. Did you mean 'row'",
+    ),
     "batch size": (dict(batch_size=0), ks.BadInputError, "batch_size must be a whole number of at least 1; got 0"),
     "half a batch": (dict(batch_size=2.5), ks.BadInputError, r"batch_size must be a whole number.*got 2\.5"),
     "batch of truth": (dict(batch_size=True), ks.BadInputError, "batch_size must be a whole number.*got True"),
@@ -370,7 +383,9 @@ def test_an_unbuilt_model():
 
 
 def test_a_model_of_whole_numbers_has_no_gradient():
-    model = keras.Sequential([layers.Input((4,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(2)])
+    model = keras.Sequential(
+        [layers.Input((4,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(2)]
+    )
     x = np.array([[0, 1, 2, 3], [4, 3, 2, 1]])
     for method in ("gradient", ks.IntegratedGradients(baseline="zeros")):
         with pytest.raises(ks.IncompatibleMethodError, match=r"takes whole numbers \(int32\).*Explain the part"):
@@ -473,7 +488,9 @@ def test_check_says_which_methods_fit_and_why_not():
 def test_check_takes_models_without_samples():
     for model in (two_inputs(), two_heads()):
         assert ks.check(model)["fits"].any()
-    text = keras.Sequential([layers.Input((None,), dtype="int32"), layers.Embedding(5, 3), layers.GlobalAveragePooling1D()])
+    text = keras.Sequential(
+        [layers.Input((None,), dtype="int32"), layers.Embedding(5, 3), layers.GlobalAveragePooling1D()]
+    )
     assert not ks.check(text).set_index("method").loc["lrp", "fits"]
 
 

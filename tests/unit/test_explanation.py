@@ -266,9 +266,7 @@ def test_absolute_profiles_sum_channels_with_their_signs_first() -> None:
 
 def test_unknown_names_offer_the_nearest() -> None:
     e = make()
-    with pytest.raises(
-        UnknownNameError, match=r"Unknown dim 'colum'. Did you mean 'column'\? Known: column, row"
-    ):
+    with pytest.raises(UnknownNameError, match=r"Unknown dim 'colum'. Did you mean 'column'\? Known: column, row"):
         e.profile("colum")
     with pytest.raises(UnknownNameError, match=r"Unknown dim 'rows'"):
         e.segments("rows")
@@ -337,9 +335,7 @@ def test_columns_are_those_of_the_second_matrix_dim() -> None:
             continue
         np.testing.assert_allclose(by_index["sum"], maps.sum(axis=0), rtol=1e-9)
         np.testing.assert_allclose(by_index["abs_sum"], np.abs(maps).sum(axis=0), rtol=1e-9)
-        np.testing.assert_allclose(
-            by_index["share"], np.abs(maps).sum(axis=0) / np.abs(maps).sum(), rtol=1e-9
-        )
+        np.testing.assert_allclose(by_index["share"], np.abs(maps).sum(axis=0) / np.abs(maps).sum(), rtol=1e-9)
         assert (np.diff(some["sum"].abs()) <= 0).all()
 
 
@@ -375,9 +371,7 @@ def test_segments_find_the_planted_stretch() -> None:
     ]
     assert first[["start_coord", "stop_coord"]].values.tolist() == [[5.0, 10.5], [15.0, 19.5]]
     assert first["dim"].tolist() == ["time", "time"]
-    np.testing.assert_allclose(
-        first["score"], [values[0, 4, 10:22].sum(), -values[1, 2, 30:40].sum()], rtol=1e-6
-    )
+    np.testing.assert_allclose(first["score"], [values[0, 4, 10:22].sum(), -values[1, 2, 30:40].sum()], rtol=1e-6)
     assert table.attrs["offset"] == 0.0
 
 
@@ -395,9 +389,7 @@ def test_segments_on_the_profile_have_no_line() -> None:
 def test_segments_along_unordered_dims_are_refused() -> None:
     e = make(attrs={"ordered": ["column"]})
     assert len(e.segments("column"))
-    with pytest.raises(
-        BadInputError, match=r"Neighbours along 'row' mean nothing.* Seek stretches along 'column'"
-    ):
+    with pytest.raises(BadInputError, match=r"Neighbours along 'row' mean nothing.* Seek stretches along 'column'"):
         e.segments("row")
     assert len(make(attrs={"ordered": None}).segments("row"))
     with pytest.raises(BadInputError, match="along no dim"):
@@ -405,9 +397,7 @@ def test_segments_along_unordered_dims_are_refused() -> None:
 
 
 def test_segments_along_a_summed_axis_are_refused() -> None:
-    with pytest.raises(
-        BadInputError, match=r"Stretches run along a matrix dim: 'row' or 'column'. Received 'channel'"
-    ):
+    with pytest.raises(BadInputError, match=r"Stretches run along a matrix dim: 'row' or 'column'. Received 'channel'"):
         make_full().segments("channel")
 
 
@@ -442,9 +432,7 @@ def test_several_inputs_are_asked_for_by_name(kind: type) -> None:
 def test_the_only_input_needs_no_name() -> None:
     with pytest.raises(BadInputError, match=r"takes one input. Leave input='a' out"):
         make().rows(input="a")
-    one = make(
-        values={"x": np.ones((4, 3, 5))}, inputs={"x": np.ones((4, 3, 5))}, dims={"x": ("row", "column")}
-    )
+    one = make(values={"x": np.ones((4, 3, 5))}, inputs={"x": np.ones((4, 3, 5))}, dims={"x": ("row", "column")})
     assert len(one.rows()) == len(one.rows(input="x")) == 12
 
 

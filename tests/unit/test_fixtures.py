@@ -32,15 +32,11 @@ def test_float64_computes_in_float64(name, float64, rng):
 
 
 def test_float64_builds_float64_layers(float64, rng):
-    model = keras.Sequential(
-        [keras.layers.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()]
-    )
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
     x = rng.normal(size=(2, 4))
     kernel, bias, *_ = (ops.convert_to_numpy(weight) for weight in model.weights)
     expected = (x @ kernel + bias) / np.sqrt(1.0 + model.layers[1].epsilon)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(model(x, training=False)), expected, rtol=1e-13, atol=1e-13
-    )
+    np.testing.assert_allclose(ops.convert_to_numpy(model(x, training=False)), expected, rtol=1e-13, atol=1e-13)
 
 
 def test_other_tests_are_float32(rng):

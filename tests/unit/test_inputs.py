@@ -61,10 +61,18 @@ def test_axes_are_added_or_dropped_and_that_is_said(given, shape, result, notes)
 @pytest.mark.parametrize(
     ("given", "shape", "message"),
     [
-        ((4, 2, 3), (3, 2), "x has shape (4, 2, 3); the model takes samples of shape (N, 3, 2), or one of shape (3, 2)."),
+        (
+            (4, 2, 3),
+            (3, 2),
+            "x has shape (4, 2, 3); the model takes samples of shape (N, 3, 2), or one of shape (3, 2).",
+        ),
         ((6,), (3, 2), "x has shape (6,); the model takes samples of shape (N, 3, 2)"),
         ((4, 3, 2, 2), (3, 2), "x has shape (4, 3, 2, 2); the model takes samples of shape (N, 3, 2)"),
-        ((4, 3), (None, 5), "x has shape (4, 3); the model takes samples of shape (N, any, 5), or one of shape (any, 5)."),
+        (
+            (4, 3),
+            (None, 5),
+            "x has shape (4, 3); the model takes samples of shape (N, any, 5), or one of shape (any, 5).",
+        ),
         ((4, 3), (5,), "x has shape (4, 3); the model takes samples of shape (N, 5), or one of shape (5,)."),
     ],
 )
@@ -205,7 +213,9 @@ def data_array(*dims, shape, **coords):
 
 
 def test_a_data_array_brings_dims_and_coords():
-    x = data_array("trial", "time", "sensor", shape=(4, 3, 2), sensor=["ax", "ay"], time=[0.0, 0.5, 1.0], trial=[7, 8, 9, 5])
+    x = data_array(
+        "trial", "time", "sensor", shape=(4, 3, 2), sensor=["ax", "ay"], time=[0.0, 0.5, 1.0], trial=[7, 8, 9, 5]
+    )
     e = ks.explain(linear(), x, "gradient")
     assert e.dims == ("time", "sensor")
     assert e.coords["sensor"].tolist() == ["ax", "ay"]
@@ -321,7 +331,10 @@ def test_names_for_several_inputs():
     assert e.dims == dims
     assert ks.explain(model, PAIR, "random", dims=[("time", "sensor"), ("fact",)]).dims == dims
     assert ks.explain(model, PAIR, "random", dims={"table": ("fact",)}).dims["series"] == ("row", "column")
-    arrays = {"series": data_array("trial", "time", "sensor", shape=(4, 5, 2), sensor=["a", "b"]), "table": PAIR["table"]}
+    arrays = {
+        "series": data_array("trial", "time", "sensor", shape=(4, 5, 2), sensor=["a", "b"]),
+        "table": PAIR["table"],
+    }
     e = ks.explain(model, arrays, "random")
     assert e.dims == {"series": ("time", "sensor"), "table": ("feature",)}
     assert e.coords["sensor"].tolist() == ["a", "b"]

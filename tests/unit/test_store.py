@@ -167,9 +167,7 @@ def test_the_method_is_made_from_its_description(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("error", [UnknownNameError("?"), TypeError("?"), KeyError("?"), ImportError("?")])
-def test_an_unknown_method_is_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_an_unknown_method_is_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def method_from_config(config: dict[str, Any]) -> str:
         raise error
 
@@ -250,9 +248,7 @@ def test_a_relative_path_stays_the_same_place(tmp_path: Path, monkeypatch: pytes
         ((7,), (7,)),
     ],
 )
-def test_chunks_hold_whole_samples_as_long_as_they_fit(
-    shape: tuple[int, ...], chunks: tuple[int, ...]
-) -> None:
+def test_chunks_hold_whole_samples_as_long_as_they_fit(shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
     assert store._chunks(shape, 4) == chunks
 
 
@@ -351,9 +347,7 @@ def test_a_full_disk_leaves_nothing(
     place, how = target
     with monkeypatch.context() as patch:
         patch.setattr(_local, "_put", full_disk(after))
-        with pytest.raises(
-            KerascopeError, match=r"Could not write '.*e.zarr': No space left on device. Nothing was"
-        ):
+        with pytest.raises(KerascopeError, match=r"Could not write '.*e.zarr': No space left on device. Nothing was"):
             make_full().save(place, **how)
 
 
@@ -406,9 +400,7 @@ def test_any_interruption_leaves_nothing(
             make_full().save(place, **how)
 
 
-def test_somebody_elses_store_written_meanwhile_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_somebody_elses_store_written_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = make(n=2).save(tmp_path / "other")
     place = tmp_path / "e"
 
@@ -501,9 +493,7 @@ def test_a_truncated_chunk_is_refused(tmp_path: Path) -> None:
     place = make().save(tmp_path / "e")
     chunk = place / "attribution" / "c.0.0.0"
     chunk.write_bytes(chunk.read_bytes()[:-1])
-    with pytest.raises(
-        BadInputError, match=r"damaged: 'attribution' should have 1 chunk files with \d+ bytes"
-    ):
+    with pytest.raises(BadInputError, match=r"damaged: 'attribution' should have 1 chunk files with \d+ bytes"):
         open_explanation(place)
 
 
@@ -544,9 +534,7 @@ def marked(change: Callable[[dict[str, Any]], None], place: Path) -> None:
         (lambda a: a.clear(), "that kerascope did not write. Open it with xarray.open_zarr"),
     ],
 )
-def test_odd_marks_are_refused(
-    change: Callable[[dict[str, Any]], None], message: str, tmp_path: Path
-) -> None:
+def test_odd_marks_are_refused(change: Callable[[dict[str, Any]], None], message: str, tmp_path: Path) -> None:
     place = make().save(tmp_path / "e")
     marked(change, place)
     with pytest.raises(BadInputError, match=message):
@@ -585,24 +573,12 @@ def test_what_is_no_store_is_refused_in_words(tmp_path: Path) -> None:
 
 # Attributes as text --------------------------------------------------------------------
 
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(exclude_categories=["Cs"]))
-)
-keys = (
-    st.text(max_size=5)
-    | st.integers()
-    | st.sampled_from(["__tuple__", "__float__", "__array__", "__items__"])
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"]))
+keys = st.text(max_size=5) | st.integers() | st.sampled_from(["__tuple__", "__float__", "__array__", "__items__"])
 nested = st.recursive(
     scalars,
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(keys, inner, max_size=3)
+        st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(keys, inner, max_size=3)
     ),
     max_leaves=8,
 )

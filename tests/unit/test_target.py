@@ -126,7 +126,9 @@ def test_contrasts_of_each_sample_and_of_several(model, explainer):
     logits = logits_of(model)
     e = explainer(X, target=ks.Contrast([0, 1, 2, 3, 0], [1, 2, 3, 0, 3]))
     np.testing.assert_allclose(
-        e.explained, [logits[i, a] - logits[i, b] for i, (a, b) in enumerate([(0, 1), (1, 2), (2, 3), (3, 0), (0, 3)])], rtol=1e-4
+        e.explained,
+        [logits[i, a] - logits[i, b] for i, (a, b) in enumerate([(0, 1), (1, 2), (2, 3), (3, 0), (0, 3)])],
+        rtol=1e-4,
     )
     e = explainer(X, target=ks.Contrast(np.tile([0, 1], (5, 1)), 2))
     assert e.values.shape == (5, 2, 3, 2)
@@ -143,7 +145,14 @@ def test_a_contrast_of_the_top_class_with_itself_is_warned_of(model, explainer):
 
 @pytest.mark.parametrize(
     ("layer", "index"),
-    [("conv", (2, 1, 2)), ("norm", (2, 1, 2)), ("active", (0, 3, 1)), ("conv_relu", (1, 1, 0)), ("head", 1), ("head", (1,))],
+    [
+        ("conv", (2, 1, 2)),
+        ("norm", (2, 1, 2)),
+        ("active", (0, 3, 1)),
+        ("conv_relu", (1, 1, 0)),
+        ("head", 1),
+        ("head", (1,)),
+    ],
 )
 def test_neurons_have_the_value_that_keras_returns(layer, index):
     model, x = convolutional(), draw(4, 6, 5, 1)
@@ -244,7 +253,9 @@ def test_functions_of_the_logits(model, explainer):
     e = explainer(X, target=margin)
     logits, w = logits_of(model), kernel(model)
     np.testing.assert_allclose(e.explained, logits[:, 0] - 2 * logits[:, 1], rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(e.values, np.tile((w[:, 0] - 2 * w[:, 1]).reshape(3, 2), (5, 1, 1)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        e.values, np.tile((w[:, 0] - 2 * w[:, 1]).reshape(3, 2), (5, 1, 1)), rtol=1e-4, atol=1e-5
+    )
     assert e.target is margin
     assert e.attrs["target"] == {"kind": "callable", "text": "function margin of the logits"}
 

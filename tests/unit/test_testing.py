@@ -274,7 +274,12 @@ BROKEN = {
     "batch size": [ByBatchSize()],
     "targets per sample": [FirstTargetForAll()],
     "several targets": [FirstOfSeveralTargets()],
-    "completeness": [Complete(scale=1.5), Complete(claim=2.0, scale=2.0), PromisesNothingToKeep(), ClaimsWithoutPromise()],
+    "completeness": [
+        Complete(scale=1.5),
+        Complete(claim=2.0, scale=2.0),
+        PromisesNothingToKeep(),
+        ClaimsWithoutPromise(),
+    ],
     "linear model": [Complete(turned=True)],
     "compiled": [OtherWhenCompiled()],
 }
@@ -307,7 +312,9 @@ def fresh_model():
 
 
 def fresh_linear():
-    model = keras.Sequential([keras.layers.Input((4, 3)), keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False)])
+    model = keras.Sequential(
+        [keras.layers.Input((4, 3)), keras.layers.Flatten(), keras.layers.Dense(3, use_bias=False)]
+    )
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(size=w.shape) for w in model.weights])
     return model

@@ -214,7 +214,7 @@ class GradCAM(_CAM):
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
         notes = super()._notes(graph, tensor, name)
-        if not _head_is_average(graph, tensor):
+        if not _is_averaged(graph, tensor):
             notes += (
                 "Position matters to what follows this layer (it is not a global average), and Grad-CAM "
                 "averages the gradient over positions: hires_cam keeps it.",
@@ -289,7 +289,15 @@ class CAM(_CAM):
 def _head_is_average(graph: Graph, tensor: int) -> bool:
     """Whether a tensor feeds one global average pooling, one dense layer, and nothing else."""
     after = [node for node in graph.after(tensor) if not isinstance(node.op, Route)]
-    if len(after) != 2 or not isinstance(after[0].op, Mixture) or not isinstance(after[1].op, Affine):
+    if len(after) != 2 or not isinstance(after[1].op, Affine) or after[1].op.form not in ("dense", "conv"):
         return False
-    shape = graph.shapes[after[0].outputs[0]]
-    return sum(size != 1 for size in shape[1:]) <= 1 and after[1].op.form in ("dense", "conv")
+    return _is_averaged(graph, tensor)
+
+
+def _is_averaged(graph: Graph, tensor: int) -> bool:
+    """Whether all that follows a tensor sees is its average over positions."""
+    readers = [node for node in graph if tensor in node.inputs]
+    if len(readers) != 1 or not isinstance(readers[0].op, Mixture) or len(readers[0].inputs) != 1:
+        return False
+    shape = graph.shapes[readers[0].outputs[0]]
+    return sum(size != 1 for size in shape[1:]) <= 1

@@ -199,12 +199,13 @@ def _patched(recording: Recording, is_leaf: Callable[[Any], bool]) -> Iterator[N
             stack.callback(keras.config.enable_traceback_filtering)
         for module in (operation_module, layer_module):
             if hasattr(module, "Node"):
-                _replace(stack, module, "Node", _no_node)
+                _replace(stack, module, "Node", _meanwhile(recording, module.Node, _no_node))
         for owner in (operation_module.Operation, layer_module.Layer):
             if "symbolic_call" in vars(owner):
                 original = owner.symbolic_call
                 _replace(stack, owner, "symbolic_call", _recorder(recording, is_leaf, original))
-        _replace(stack, layer_module.Layer, "add_weight", _no_weight)
+        add_weight = layer_module.Layer.add_weight
+        _replace(stack, layer_module.Layer, "add_weight", _meanwhile(recording, add_weight, _no_weight))
         _let_symbols_stand_on_the_right(stack)
         yield
 
@@ -257,6 +258,16 @@ def _look_into(recording: Recording, layer: Any, args: Any, kwargs: Any) -> tupl
 
 def _is_constant(value: Any) -> bool:
     return value is None or bool(keras.ops.is_tensor(value))
+
+
+def _meanwhile(recording: Recording, original: Callable[..., Any], stand_in: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what is called instead of a part of Keras: the stand-in in the thread that traces, else that part."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        traces = threading.get_ident() == recording.thread
+        return (stand_in if traces else original)(*args, **kwargs)
+
+    return call
 
 
 def _no_node(*args: Any, **kwargs: Any) -> None:

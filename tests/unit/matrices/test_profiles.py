@@ -65,18 +65,14 @@ def test_sums_of_rows_and_columns_add_up_to_the_total(rng: np.random.Generator) 
 
 def test_equal_lines_keep_their_order() -> None:
     values = np.array([[[1.0], [-2.0], [2.0], [-1.0]]])
-    table = profiles.line_table(
-        values, ("row", "column"), "row", names=np.arange(4), targets=np.zeros((1, 1), int)
-    )
+    table = profiles.line_table(values, ("row", "column"), "row", names=np.arange(4), targets=np.zeros((1, 1), int))
     assert table["index"].tolist() == [1, 2, 0, 3]
 
 
 def test_names_keep_their_type() -> None:
     times = np.array(["2024-05-01", "2024-05-02"], "M8[s]")
     values = np.array([[[1.0, -2.0]]])
-    table = profiles.line_table(
-        values, ("row", "column"), "column", names=times, targets=np.zeros((1, 1), int)
-    )
+    table = profiles.line_table(values, ("row", "column"), "column", names=times, targets=np.zeros((1, 1), int))
     assert table["name"].to_numpy().astype("M8[s]").tolist() == times[::-1].tolist()
 
 
@@ -92,8 +88,6 @@ def test_summed_axes_have_no_ranked_lines() -> None:
     with pytest.raises(
         BadInputError, match=r"Lines are ranked along a matrix dim: 'row' or 'column'. Received 'channel'"
     ):
-        profiles.line_table(
-            np.ones((1, 1, 1, 1)), DIMS, "channel", names=np.arange(1), targets=np.zeros((1, 1), int)
-        )
+        profiles.line_table(np.ones((1, 1, 1, 1)), DIMS, "channel", names=np.arange(1), targets=np.zeros((1, 1), int))
     with pytest.raises(UnknownNameError, match=r"Unknown dim 'chanel'\. Did you mean 'channel'"):
         profiles.profile(np.ones((1, 1, 1, 1)), DIMS, "chanel")

@@ -55,9 +55,7 @@ def test_lines_do_not_touch_each_other(rng: np.random.Generator) -> None:
     got = segments.maximal_segments(scores)
     for line in range(20):
         here = got.line == line
-        assert list(zip(got.start[here], got.stop[here], strict=True)) == [
-            s[:2] for s in found(scores[line].tolist())
-        ]
+        assert list(zip(got.start[here], got.stop[here], strict=True)) == [s[:2] for s in found(scores[line].tolist())]
     assert (np.diff(got.line) >= 0).all()
 
 
@@ -154,9 +152,7 @@ def test_targets_are_kept_apart(rng: np.random.Generator) -> None:
     given = {"coords": {}, "names": np.arange(4)}
     both = segments.segment_table(values, ("row", "column"), "column", targets=targets, **given)
     for t in (0, 1):
-        one = segments.segment_table(
-            values[:, t], ("row", "column"), "column", targets=targets[:, [t]], **given
-        )
+        one = segments.segment_table(values[:, t], ("row", "column"), "column", targets=targets[:, [t]], **given)
         same = both[both["target"] == targets[0, t]].reset_index(drop=True)
         pd.testing.assert_frame_equal(same, one)
 
@@ -165,9 +161,7 @@ def test_channels_are_summed_with_their_signs(rng: np.random.Generator) -> None:
     values = rng.normal(size=(2, 3, 8, 2))
     given = {"coords": {}, "names": np.arange(3), "targets": np.zeros((2, 1), int)}
     got = segments.segment_table(values, ("row", "column", "channel"), "column", **given)
-    pd.testing.assert_frame_equal(
-        got, segments.segment_table(values.sum(-1), ("row", "column"), "column", **given)
-    )
+    pd.testing.assert_frame_equal(got, segments.segment_table(values.sum(-1), ("row", "column"), "column", **given))
 
 
 def test_blocks_do_not_change_the_table(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
@@ -179,9 +173,7 @@ def test_blocks_do_not_change_the_table(monkeypatch: pytest.MonkeyPatch, rng: np
     assert before.attrs == after.attrs
 
 
-def test_blocks_keep_samples_and_targets_apart(
-    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
-) -> None:
+def test_blocks_keep_samples_and_targets_apart(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     values = rng.normal(size=(3, 2, 4, 6))
     given = {"coords": {}, "names": np.arange(4), "targets": np.arange(6).reshape(3, 2)}
     before = segments.segment_table(values, ("row", "column"), "column", **given)

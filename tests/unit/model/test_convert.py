@@ -45,7 +45,7 @@ IMAGE, SERIES, VECTOR = (6, 5, 4), (6, 4), (4,)
         (SERIES, layers.Conv1D(2, 3, padding="causal", activation="tanh"), [Affine, Activation]),
         (IMAGE, layers.SeparableConv2D(2, 3, activation="relu6"), [Affine, Affine, Activation]),
         (IMAGE, layers.DepthwiseConv2D(3), [Affine]),
-        (IMAGE, layers.Conv2DTranspose(2, 3, dilation_rate=2), [Affine]),
+        (IMAGE, layers.Conv2DTranspose(2, 3, strides=2), [Affine]),
         (SERIES, layers.EinsumDense("abc,cd->abd", (None, 2), bias_axes="d"), [Affine]),
         (IMAGE, layers.BatchNormalization(), [Affine]),
         (IMAGE, layers.Rescaling(2.0, 1.0), [Affine]),
@@ -185,7 +185,7 @@ def test_what_is_like_a_relu_is_none(layer: Any) -> None:
         (lambda x: x**2, [Activation]),
         (lambda x: ops.cast(ops.cast(x, "float16"), "float32") * 1.0, [Affine]),
         (lambda x: x * ops.cast(x > 0, "float32"), [Opaque, Opaque, Product]),
-        (lambda x: ops.concatenate([x, ops.ones((1, 6, 4))[:1] * x], axis=1), [Affine, Route]),
+        (lambda x: ops.concatenate([x, ops.multiply(ops.ones((1, 6, 4)), x)], axis=1), [Affine, Route]),
         (lambda x: ops.stop_gradient(x), [Opaque]),
     ],
 )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import keras
@@ -13,7 +12,7 @@ from kerascope.errors import BadInputError, TraceError
 from kerascope.model import trace
 from kerascope.model.primitives import Opaque
 from tests.cases import by_name, cases, draw_weights
-from tests.unit.model.views import deviation, keras_parts, run, state_of, view_of, viewed
+from tests.unit.model.views import deviation, keras_parts, run, state_of, values, view_of, viewed
 
 NAMES = [case.name for case in cases()]
 X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
@@ -45,24 +44,19 @@ def own(call: Any) -> keras.Model:
 # What a graph computes ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_graph_is_the_model(name: str, size: int) -> None:
-    seen = viewed(name)
-    expected = seen.view.predict_raw([array[:size] for array in seen.arrays])
-    assert deviation(run(seen.view.traced, *seen.tensors(size)), expected) < seen.tolerance
+def test_graph_is_the_model(name: str) -> None:
+    """Here at 15 rows; making the view has compared them at one or two sizes before."""
+    seen, found = viewed(name), values(name)
+    assert deviation([found.traced[i] for i in seen.view.traced.outputs], found.outputs) < seen.tolerance
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_are_those_that_occur(name: str) -> None:
-    seen = viewed(name)
-    graph = seen.view.traced
-    tensors = list(graph.producers())
-    values = graph.run(seen.tensors(2), tensors) if keras.backend.backend() != "jax" else ()
-    for tensor, value in zip(tensors, values, strict=False):
+    graph, found = viewed(name).view.traced, values(name).traced
+    for tensor, value in found.items():
         assert graph.shapes[tensor] == (None, *value.shape[1:])
-        assert value.shape[0] == 2
-    assert set(tensors) | set(graph.inputs) <= set(graph.shapes)
+        assert len(value) == 15
 
 
 def test_float64_is_traced_in_float64(float64: None) -> None:
@@ -110,32 +104,28 @@ def test_everything_is_put_back_after_an_exception(monkeypatch: pytest.MonkeyPat
 
 
 def test_another_thread_may_use_keras_meanwhile() -> None:
-    """What another thread builds during a trace is not taken for a part of the model."""
-    started, done = threading.Event(), threading.Event()
+    """What it builds during a trace is whole, and not taken for a part of the traced model."""
+    started, done, built = threading.Event(), threading.Event(), []
 
     def build() -> None:
-        started.wait(5)
-        keras.Model(keras.Input((2,), name="y"), layers.Dense(1, name="elsewhere")(keras.Input((2,))))
+        started.wait(20)
+        x = keras.Input((2,))
+        built.append(keras.Model(x, layers.Dense(1, name="elsewhere")(x)))
         done.set()
 
     def call(model: Any, x: Any) -> Any:
-        if isinstance(x, keras.KerasTensor) and not started.is_set():
+        if isinstance(x, keras.KerasTensor):
             started.set()
-            done.wait(5)
+            assert done.wait(20)
         return model.dense(x)
 
-    thread = threading.Thread(target=_quiet, args=(build,))
+    thread = threading.Thread(target=build)
     thread.start()
     view, _ = view_of(own(call), X)
     thread.join()
     assert [node.op.label for node in view.traced] == ["Dense"]
-
-
-def _quiet(fn: Any) -> None:
-    try:
-        fn()
-    except Exception:  # such a model is refused by Keras; what matters is that it was begun
-        time.sleep(0)
+    assert [layer.name for layer in built[0].layers][1:] == ["elsewhere"]
+    assert built[0](np.ones((2, 2), "float32")).shape == (2, 1)
 
 
 def test_state_and_losses_stay(rng: np.random.Generator) -> None:

@@ -117,9 +117,7 @@ def test_one_of_several_inputs_and_targets():
     assert plot(e, 0, input="person").axes[1].get_xlabel() == "feature"
     many = cases.several_targets()
     figure = plot(many, 1, target=2)
-    np.testing.assert_array_equal(
-        axes_by_title(figure, "Relevance").images[0].get_array(), many.values[1, 2].T
-    )
+    np.testing.assert_array_equal(axes_by_title(figure, "Relevance").images[0].get_array(), many.values[1, 2].T)
     assert "class walking" in figure.get_suptitle()
     with pytest.raises(BadInputError, match="3 targets"):
         plot(many, 1, target=3)
