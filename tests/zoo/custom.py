@@ -230,9 +230,8 @@ def recurrent() -> keras.Model:
 def masked() -> keras.Model:
     """Steps that hold nothing are skipped: masks travel beside the tensors."""
     x = keras.Input((5, 3))
-    h = layers.Masking(0.0)(x)
-    h = layers.GlobalAveragePooling1D()(layers.Dense(4, activation="relu")(h))
-    return keras.Model(x, layers.Dense(3)(layers.Concatenate()([h, layers.LSTM(2)(layers.Masking(0.0)(x))])))
+    h = layers.Dense(4, activation="relu")(layers.Masking(0.0)(x))
+    return keras.Model(x, layers.Dense(3)(layers.LSTM(4)(h)))
 
 
 @case((6,), "no_rule integer_input maxpool softmax conv")

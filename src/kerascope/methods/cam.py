@@ -102,9 +102,10 @@ def _place(session: Session, layer: str | None) -> tuple[Graph, int, str]:
         if layer not in view.traced.layers:
             raise unknown_name("layer", layer, view.traced.layers)
         tensor = view.traced.layers[layer][-1]
-        if not _is_spatial(view.traced, tensor):
+        if not _fits_over(view.traced.shapes[tensor], session):
             raise IncompatibleMethodError(
-                f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, which has no spatial axes."
+                f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, whose axes are not those of a "
+                f"sample, {session.shapes[0]}: its map cannot be laid over. Name a layer with spatial axes."
             )
         graph = view.keeping(tensor).restrict(view.logits.outputs)
         if not any(tensor in node.outputs for node in graph):
@@ -114,8 +115,8 @@ def _place(session: Session, layer: str | None) -> tuple[Graph, int, str]:
     spatial = [node for node in graph if _counts(node.op) and _is_map(graph.shapes[node.outputs[0]], session)]
     if not spatial:
         raise IncompatibleMethodError(
-            "No layer of this model has spatial axes (rank 3 or more), so there is nothing to map. Use lrp "
-            "or integrated_gradients."
+            "No layer of this model has spatial axes like those of its input, so there is nothing to map. Use "
+            "lrp or integrated_gradients."
         )
     return graph, spatial[-1].outputs[0], spatial[-1].name
 
@@ -124,14 +125,16 @@ def _counts(op: Any) -> bool:
     return not isinstance(op, Route)
 
 
-def _is_spatial(graph: Graph, tensor: int) -> bool:
-    return len(graph.shapes[tensor]) >= 3
+def _fits_over(shape: tuple[int | None, ...], session: Session) -> bool:
+    """Whether a tensor has as many spatial axes as a sample, which has a channel axis or none."""
+    rank = len(session.shapes[0])
+    return len(shape) > 2 and len(shape) - 2 in (rank - 1, rank)
 
 
 def _is_map(shape: tuple[int | None, ...], session: Session) -> bool:
-    """Whether a tensor has more than one place: a pooling that keeps its axes leaves just one."""
+    """Whether it also has more than one place: a pooling that keeps its axes leaves just one."""
     spatial = shape[2:] if session.view.channels_first else shape[1:-1]
-    return any(size != 1 for size in spatial)
+    return _fits_over(shape, session) and any(size != 1 for size in spatial)
 
 
 def _activations_and_gradients(

@@ -23,12 +23,14 @@ class Traced:
     """A model's graph, with what decides how far it can be trusted.
 
     ``opaque`` names the layers that could not be looked into. ``plain``: only Keras' own layers and
-    elementwise operations were met, whose work cannot depend on the batch size.
+    elementwise operations were met, whose work cannot depend on the batch size. ``output_names``: the keys of
+    the outputs, where the model returns a dict.
     """
 
     graph: Graph
     opaque: tuple[str, ...]
     plain: bool
+    output_names: tuple[str, ...] | None = None
 
 
 def to_graph(
@@ -56,7 +58,16 @@ def to_graph(
     for record in recording.records:
         builder.add(record)
     plain = not recording.opaque and all(map(trace.is_container, recording.looked_into))
-    return Traced(builder.graph(), tuple(recording.opaque), plain and not builder.shaped)
+    names = _keys(recording.outputs)
+    return Traced(builder.graph(), tuple(recording.opaque), plain and not builder.shaped, names)
+
+
+def _keys(outputs: Any) -> tuple[str, ...] | None:
+    """Return the keys of a dict of tensors, in the order in which Keras lays them flat."""
+    if not isinstance(outputs, dict) or not all(isinstance(v, keras.KerasTensor) for v in outputs.values()):
+        return None
+    keys = {id(tensor): str(key) for key, tensor in outputs.items()}
+    return tuple(keys[id(tensor)] for tensor in keras.tree.flatten(outputs)) if len(keys) == len(outputs) else None
 
 
 def precision(model: Any) -> str:
@@ -130,7 +141,8 @@ class _Builder:
     def graph(self) -> Graph:
         """Return what has been collected, without what the outputs do not need."""
         recording = self.recording
-        outputs = tuple(self.numbers[id(tensor)] for tensor in keras.tree.flatten(recording.outputs))
+        tensors = [leaf for leaf in keras.tree.flatten(recording.outputs) if leaf is not None]
+        outputs = tuple(self.numbers[id(tensor)] for tensor in tensors)
         graph = Graph(
             inputs=self.inputs,
             outputs=outputs,

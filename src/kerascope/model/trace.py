@@ -240,7 +240,7 @@ def _look_into(recording: Recording, layer: Any, args: Any, kwargs: Any) -> tupl
     try:
         outputs = layer.call(*args, **kwargs)
         flat = keras.tree.flatten(outputs)
-        if all(isinstance(leaf, keras.KerasTensor) or (not whole and _is_constant(leaf)) for leaf in flat):
+        if all(_may_return(leaf, constants=not whole) for leaf in flat):
             recording.looked_into.append(layer)
             recording.returned.append((layer.name, flat))
             return True, outputs
@@ -256,8 +256,9 @@ def _look_into(recording: Recording, layer: Any, args: Any, kwargs: Any) -> tupl
     return False, None
 
 
-def _is_constant(value: Any) -> bool:
-    return value is None or bool(keras.ops.is_tensor(value))
+def _may_return(value: Any, *, constants: bool) -> bool:
+    symbolic = value is None or isinstance(value, keras.KerasTensor)
+    return symbolic or (constants and bool(keras.ops.is_tensor(value)))
 
 
 def _meanwhile(recording: Recording, original: Callable[..., Any], stand_in: Callable[..., Any]) -> Callable[..., Any]:

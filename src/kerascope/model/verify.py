@@ -51,20 +51,16 @@ class Head:
 class Verified:
     """A graph that has been compared with its model.
 
-    ``tensors`` are the inputs it was run on, ``values`` what came out at logits and outputs; ``plain`` is that
-    of `Traced`.
+    ``tensors`` are the inputs it was run on, ``values`` what came out at logits and outputs.
     """
 
     graph: Graph
     heads: tuple[Head, ...]
     tensors: tuple[Tensor, ...]
     values: dict[int, np.ndarray]
-    plain: bool
 
 
-def predict(
-    model: keras.Model, signature: Signature, arrays: Sequence[np.ndarray], dtype: str, *, plain: bool = False
-) -> list[np.ndarray]:
+def predict(model: keras.Model, signature: Signature, arrays: Sequence[np.ndarray], dtype: str) -> list[np.ndarray]:
     """Return a model's own outputs (flat), leaving no mark on it.
 
     Args:
@@ -72,39 +68,38 @@ def predict(
         signature: how it takes its inputs.
         arrays: one (N, *S) per input.
         dtype: the precision of the result.
-        plain: whether the model may be compiled, as only Keras' own code runs in it.
+
+    Raises:
+        TraceError: if the outputs depend on chance.
     """
     tensors = [ops.convert_to_tensor(a, dtype=s.dtype) for a, s in zip(arrays, signature.specs, strict=True)]
-    with backend.inference():
-        outputs, drawn = _compiled(model, signature, tensors) if plain else (None, {})
-        if drawn or not plain:
-            outputs, drawn = trace.run(model, signature.pack(tensors))
-        found = _flat(outputs, dtype)
-        if drawn:
-            again, _ = trace.run(model, signature.pack(tensors), seeds=drawn)
-            if _deviation(_flat(again, dtype), found) > 0:
-                raise TraceError(
-                    f"Model {model.name!r} draws random numbers at inference (a Dropout told to train, say): it "
-                    "returns something else at every call, which no map explains."
-                )
-    return found
-
-
-def _compiled(model: Any, signature: Signature, tensors: Sequence[Tensor]) -> tuple[Any, dict[int, Any]]:
-    """Run a model the quickest way; return its outputs, and whether random numbers were drawn."""
     variables, drawn = list(model.variables), {}
 
     def run(weights: Any, *inputs: Tensor) -> Any:
-        state = list(zip(variables, weights, strict=True))
-        outputs, seeds = trace.run(model, signature.pack(inputs), state)
+        outputs, seeds = trace.run(model, signature.pack(inputs), list(zip(variables, weights, strict=True)))
         drawn.update(seeds)
         return outputs
 
-    return backend.once(run, [backend.snapshot(variable) for variable in variables], *tensors), drawn
+    with backend.inference():
+        outputs = backend.once(run, [backend.snapshot(variable) for variable in variables], *tensors)
+        if drawn:
+            _refuse_chance(model, signature.pack(tensors), dtype)
+        return _flat(outputs, dtype)
+
+
+def _refuse_chance(model: Any, packed: Any, dtype: str) -> None:
+    """Raise if a model that draws random numbers returns something else when it draws others."""
+    first, seeds = trace.run(model, packed)
+    second, _ = trace.run(model, packed, seeds=seeds)
+    if _deviation(_flat(second, dtype), _flat(first, dtype)) > 0:
+        raise TraceError(
+            f"Model {model.name!r} draws random numbers at inference (a Dropout told to train, say): it returns "
+            "something else at every call, which no map explains."
+        )
 
 
 def _flat(outputs: Any, dtype: str) -> list[np.ndarray]:
-    return [backend.to_numpy(ops.cast(tensor, dtype)) for tensor in keras.tree.flatten(outputs)]
+    return [backend.to_numpy(ops.cast(x, dtype)) for x in keras.tree.flatten(outputs) if x is not None]
 
 
 def to_tensors(arrays: Sequence[np.ndarray], signature: Signature, dtype: str) -> tuple[Tensor, ...]:
@@ -160,9 +155,9 @@ class Verifier:
 
     def _verify(self, traced: Traced, sizes: Sequence[int]) -> Verified:
         first = sizes[0]
-        expected = self._expected(first, traced.plain)
+        expected = self._expected(first)
         for routes in (True, False):
-            graph, heads = self._with_heads(traced.graph, routes=routes)
+            graph, heads = self._with_heads(traced, routes=routes)
             graph, values = self._runs(first, _measured, graph, heads, self._tensors(first), first)
             deviation = _deviation([values[head.final] for head in heads], expected)
             if deviation <= self._tolerance(graph) or all(h.final in traced.graph.outputs for h in heads):
@@ -171,9 +166,9 @@ class Verifier:
         ending = replace(graph, outputs=tuple(head.final for head in heads))
         for size in sizes[1:]:
             outputs = self._runs(size, evaluate, ending, self._tensors(size))
-            self._accept(_deviation(outputs, self._expected(size, traced.plain)), size, graph)
+            self._accept(_deviation(outputs, self._expected(size)), size, graph)
         graph = _with_dead_ends(graph, traced, self._tensors(first)) if traced.opaque else graph
-        return Verified(graph, heads, self._tensors(first), values, traced.plain)
+        return Verified(graph, heads, self._tensors(first), values)
 
     def _runs(self, size: int, run: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -187,17 +182,17 @@ class Verifier:
     def _arrays(self, size: int) -> list[np.ndarray]:
         return [array[np.arange(size) % 2] for array in self._rows]
 
-    def _with_heads(self, graph: Graph, *, routes: bool) -> tuple[Graph, tuple[Head, ...]]:
-        names = self.signature.output_names(self.model, len(graph.outputs))
-        heads = []
+    def _with_heads(self, traced: Traced, *, routes: bool) -> tuple[Graph, tuple[Head, ...]]:
+        graph, heads = traced.graph, []
+        names = traced.output_names or self.signature.output_names(self.model, len(graph.outputs))
         for name, output in zip(names, graph.outputs, strict=True):
             graph, off = take_off_head(graph, output, routes=routes)
             heads.append(Head(name, off.logits, off.final, off.name, graph.shapes[output]))
         return graph, tuple(heads)
 
-    def _expected(self, size: int, plain: bool) -> list[np.ndarray]:
+    def _expected(self, size: int) -> list[np.ndarray]:
         """Return the model's own outputs at a batch size."""
-        outputs = predict(self.model, self.signature, self._arrays(size), self.dtype, plain=plain)
+        outputs = predict(self.model, self.signature, self._arrays(size), self.dtype)
         for output in outputs:
             if not np.all(np.isfinite(output)):
                 raise BadInputError(

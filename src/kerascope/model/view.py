@@ -45,7 +45,7 @@ class ModelView:
 
     def _open(self, sample: Sequence[np.ndarray]) -> None:
         found = Verifier(self.model, self.signature, sample, self.dtype).find()
-        self.traced, self.heads, self._plain = found.graph, found.heads, found.plain
+        self.traced, self.heads = found.graph, found.heads
         self._tensors = found.tensors
         taken = tuple(f"{head.taken_off} of output {head.name}" for head in self.heads if head.taken_off)
         wanted = dict.fromkeys(tensor for head in self.heads for tensor in (head.logits, head.final))
@@ -59,7 +59,7 @@ class ModelView:
     def predict_raw(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the model's own outputs (flat) for a small batch."""
         with exact(self.dtype), names_kept():
-            return predict(self.model, self.signature, arrays, self.dtype, plain=self._plain)
+            return predict(self.model, self.signature, arrays, self.dtype)
 
     def _canonize(self, graph: Graph, outputs: Sequence[np.ndarray]) -> Graph:
         graph = graph.restrict(graph.outputs)

@@ -276,6 +276,12 @@ def test_training_behaviour_is_never_traced() -> None:
     assert [node.op.label for node in view.traced] == ["Dense", "BatchNormalization"]
 
 
+def test_none_among_the_outputs_is_passed_over() -> None:
+    view, arrays = view_of(own(lambda model, x: (model.dense(x), None, model.other(x))), X)
+    assert len(view.heads) == 2
+    assert deviation(run(view.traced, *view.to_tensors(arrays)), view.predict_raw(arrays)) < 1e-6
+
+
 def test_random_numbers_that_do_not_matter_are_no_reason_to_refuse() -> None:
     def call(model: Any, x: Any) -> Any:
         return model.dense(x) + 0.0 * keras.random.normal((1, 3))

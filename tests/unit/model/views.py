@@ -67,7 +67,7 @@ def values(name: str) -> Values:
     """Run a case model and both of its graphs, compiled as one where the backend compiles."""
     seen = viewed(name)
     view, arrays = seen.view, tuple(probes(array) for array in seen.arrays)
-    outputs = predict(seen.model, view.signature, arrays, view.dtype, plain=True)
+    outputs = predict(seen.model, view.signature, arrays, view.dtype)
     wanted = [(*graph.inputs, *graph.producers()) for graph in (view.traced, view.graph)]
 
     def run(*tensors: Any) -> Any:
@@ -99,6 +99,8 @@ def deviation(found: Any, expected: Any) -> float:
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
         a, b = a.astype("float64"), b.astype("float64")
+        assert np.isfinite(a).all()
+        assert np.isfinite(b).all()
         worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-9)))
     return worst
 
