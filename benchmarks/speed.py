@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -22,7 +21,14 @@ from nets import build, images
 
 import kerascope as ks
 
-METHODS = ("gradient", "lrp.epsilon", "lrp.epsilon_plus_flat", "lrp.epsilon_alpha2_beta1_flat", "lrp", "guided_backprop")
+METHODS = (
+    "gradient",
+    "lrp.epsilon",
+    "lrp.epsilon_plus_flat",
+    "lrp.epsilon_alpha2_beta1_flat",
+    "lrp",
+    "guided_backprop",
+)
 
 
 def own_gradient(model: Any, x: np.ndarray) -> Callable[[], Any]:
@@ -97,7 +103,7 @@ def main() -> None:
         runs[name] = lambda explainer=explainer: explainer(x)
     times = measure(runs, arguments.rounds)
     base = [cpu for cpu, _ in times["own compiled gradient"]]
-    print(f"{arguments.model}, batch {arguments.batch}, {keras.backend.backend()}, {arguments.rounds} rounds", file=sys.stdout)
+    print(f"{arguments.model}, batch {arguments.batch}, {keras.backend.backend()}, {arguments.rounds} rounds")
     print(f"{'':32s}{'CPU s':>8s}{'wall s':>8s}{'ratio of CPU time to the gradient (median, min-max)':>54s}")
     for name, pairs in times.items():
         ratios = [cpu / own for (cpu, _), own in zip(pairs, base, strict=True)]

@@ -63,7 +63,7 @@ def page() -> str:
         "`import kerascope as ks`. Made from the docstrings by `scripts/make_api_docs.py`; do not edit by hand.",
         "",
         "Symbols: `N` samples, `S` the shape of one sample as the model takes it, `T` targets per sample, `K` output",
-        "units, `M` background samples. Units of a map are those of the explained number (a logit) unless said otherwise.",
+        "units, `M` background samples. A map's units are those of the explained number (a logit) unless said otherwise.",
         "",
     ]
     lines += list(_method_table())
@@ -79,7 +79,7 @@ def page() -> str:
         lines += [f"## {title}", "", *_text(module), ""]
         for name in names:
             lines += list(_entry(f"{prefix}.{name}", getattr(module, name)))
-    lines += ["## Errors", "", "All derive from `ks.KerascopeError`; each message says what was expected, what came, and", "what to do.", ""]
+    lines += ["## Errors", "", "All derive from `ks.KerascopeError`; each says what came and what to do.", ""]
     for name in sorted(n for n in ks.__all__ if n.endswith(("Error", "Warning"))):
         error = getattr(ks, name)
         bases = ", ".join(base.__name__ for base in error.__bases__)
@@ -102,8 +102,8 @@ def _method_table() -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for name, method in registry.METHODS.items():
         yield (
-            f"| `{name}` | {method.family} | {method.question} | {method.needs or '-'} | {method.promise or '-'} | "
-            f"{method.paper} |"
+            f"| `{name}` | {method.family} | {method.question} | {method.needs or '-'} | "
+            f"{method.promise or '-'} | {method.paper} |"
         )
     yield ""
 
@@ -172,7 +172,7 @@ def _markdown(text: str) -> Iterator[str]:
 def _members(name: str, cls: Any) -> Iterator[str]:
     fields = {item.name for item in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
     for member, value in vars(cls).items():
-        if member.startswith("_") and member != "__call__" or member in fields:
+        if (member.startswith("_") and member != "__call__") or member in fields:
             continue
         target = value.fget if isinstance(value, property) else value
         if not callable(target) or not inspect.getdoc(target):
@@ -181,7 +181,8 @@ def _members(name: str, cls: Any) -> Iterator[str]:
         if text.startswith("See `"):
             continue
         call = "" if isinstance(value, property) else _signature(target).replace("(self, ", "(").replace("(self)", "()")
-        yield f"- **`{'.' + member if member != '__call__' else name.split('.')[-1].lower() + '(…)'}{call if member != '__call__' else ''}`**"
+        title = f"{name.split('.')[-1].lower()}(…)" if member == "__call__" else f".{member}{call}"
+        yield f"- **`{title}`**"
         yield textwrap.indent("\n".join(_markdown(text)), "  ")
         yield ""
 

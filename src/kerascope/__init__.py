@@ -10,7 +10,7 @@ import sys
 import types
 from typing import Any
 
-from kerascope._version import __version__
+from kerascope._version import __version__ as __version__
 
 _EXPORTS = {
     "kerascope.explain": ("explain", "Explainer", "check"),
@@ -47,7 +47,7 @@ _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 _RENAMED = {"open": ("kerascope.explanation", "open_explanation")}
 _MODULES = {"rules": "kerascope.lrp.rules", "datasets": "kerascope.datasets", "testing": "kerascope.testing"}
 
-__all__ = sorted([*_HOME, *_RENAMED, *_MODULES, "__version__"])  # noqa: PLE0605 - names, not a literal
+__all__ = sorted([*_HOME, *_RENAMED, *_MODULES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

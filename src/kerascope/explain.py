@@ -236,7 +236,7 @@ def _callers_level() -> int:
     return level
 
 
-class _reporting:  # noqa: N801 - used as a function
+class _reporting:
     """A progress bar, a user's function, or nothing."""
 
     def __init__(self, progress: Progress, total: int) -> None:

@@ -272,8 +272,8 @@ def _dims_by_input(dims: Any, names: tuple[str, ...]) -> list[Any]:
         return [dims]
     if isinstance(dims, str) or len(dims) != len(names) or any(isinstance(item, str) for item in dims):
         raise BadInputError(
-            f"The model takes {len(names)} inputs: give dims as a dict by input ({', '.join(names)}), or a list with one "
-            f"tuple for each; got {dims!r}."
+            f"The model takes {len(names)} inputs: give dims as a dict by input ({', '.join(names)}), or a list with "
+            f"one tuple for each; got {dims!r}."
         )
     return list(dims)
 

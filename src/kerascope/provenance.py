@@ -101,8 +101,8 @@ class Recorder:
         bad = sum(int(np.sum(~np.isfinite(array))) for array in values)
         if bad:
             raise KerascopeError(
-                f"{registry.name_of(self.method)} returned {bad} values that are not finite. The model's own numbers may "
-                "overflow: try the model in float64, or another method."
+                f"{registry.name_of(self.method)} returned {bad} values that are not finite. The model's own numbers "
+                "may overflow: try the model in float64, or another method."
             )
 
     def _explained(self, samples: Samples, parts: Sequence[Attribution]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -178,19 +178,20 @@ class Recorder:
     def _about_the_target(self, logits: list[np.ndarray], explained: np.ndarray) -> list[str]:
         selection, texts = self.selection, []
         head = self.session.view.head(selection.head) if selection.head else None
-        single = head is not None and selection.kind == "class" and int(np.prod(head.shape[1:])) == 1
+        single = head is not None and selection.kind == "class" and all(size == 1 for size in head.shape[1:])
         if single and np.any(explained < 0):
             texts.append(
                 f"The model has one output unit; its logit is negative for {_samples(explained < 0)}: their maps show "
-                "what makes up that negative number, positive values speaking for the class and negative ones against it."
+                "what makes up that negative number, positive values speaking for the class and negative ones "
+                "against it."
             )
         if selection.against is not None:
             settled = selection.fixed(logits)
             same = self._squeezed(settled.codes == settled.against)
             if same.any():
                 texts.append(
-                    f"The contrast is of the top class with itself for {_samples(same)}: there it is zero. Leave out b, "
-                    "or name another class."
+                    f"The contrast is of the top class with itself for {_samples(same)}: there it is zero. Leave out "
+                    "b, or name another class."
                 )
         return texts
 

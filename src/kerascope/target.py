@@ -122,15 +122,16 @@ class Selection:
         """Return, for settled targets, the explained numbers (N, T, M) at M other inputs' logits."""
         if self.fn is not None:
             with backend.inference(), exact(str(logits[0].dtype)):
-                values = backend.to_numpy(self._call([ops.convert_to_tensor(z) for z in logits]))
-            return np.broadcast_to(values, (*self.codes.shape, len(values)))
+                found = backend.to_numpy(self._call([ops.convert_to_tensor(z) for z in logits]))
+            return np.broadcast_to(found, (*self.codes.shape, len(found)))
         flat = logits[0].reshape(len(logits[0]), -1)
-        values = flat.T[self.codes]
+        values: np.ndarray = flat.T[self.codes]
         if self.against is None:
             return values
         others = (flat.sum(axis=1) - values) / max(flat.shape[1] - 1, 1)
         chosen = flat.T[np.maximum(self.against, 0)]
-        return values - np.where((self.against == _MEAN)[..., None], others, chosen)
+        contrast: np.ndarray = values - np.where((self.against == _MEAN)[..., None], others, chosen)
+        return contrast
 
     def fixed(self, logits: Sequence[Tensor]) -> Selection:
         """Return the selection with classes asked for by rank settled on these (clean) logits."""
@@ -344,7 +345,7 @@ def _classes(view: ModelView, output: str | int | None) -> tuple[Any, int]:
             f"Output {head.name!r} is a map of shape {sizes}, not a list of classes. "
             "Name a cell, e.g. target=ks.Output((row, column, class)), or give a function of the logits."
         )
-    return head, int(sizes[0]) if sizes else 1
+    return head, int(sizes[0] or 1) if sizes else 1
 
 
 def _class_codes(index: Any, count: int, width: int) -> tuple[np.ndarray, bool]:
@@ -358,7 +359,8 @@ def _class_codes(index: Any, count: int, width: int) -> tuple[np.ndarray, bool]:
         )
     if array.ndim > 2 or (array.ndim >= 1 and len(array) != count):
         raise BadTargetError(
-            f"Targets of shape {array.shape} do not fit {count} samples: expected one class, ({count},) or ({count}, T)."
+            f"Targets of shape {array.shape} do not fit {count} samples: expected one class, ({count},) or "
+            f"({count}, T)."
         )
     if array.size and (array.min() < 0 or array.max() >= width):
         bad = array[(array < 0) | (array >= width)].ravel()[0]
@@ -387,7 +389,9 @@ def _is_whole(value: Any) -> bool:
 def _cell(index: Any, shape: tuple[Any, ...], what: str) -> int:
     place = tuple(index) if isinstance(index, (tuple, list, np.ndarray)) else (index,)
     if len(place) != len(shape) or None in shape or not all(map(_is_whole, place)):
-        raise BadTargetError(f"{what} returns shape {shape} for one sample; index {index!r} does not name one cell of it.")
+        raise BadTargetError(
+            f"{what} returns shape {shape} for one sample; index {index!r} does not name one cell of it."
+        )
     if any(not 0 <= i < size for i, size in zip(place, shape, strict=True)):
         raise BadTargetError(f"Index {index!r} is out of range: {what} returns shape {shape} for one sample.")
     return int(np.ravel_multi_index(place, shape)) if shape else 0

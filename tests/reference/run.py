@@ -18,10 +18,14 @@ TIGHT = 1e-9
 
 
 class Bench:
-    """A traced model on which many methods are run."""
+    """A traced model on which many methods are run.
 
-    def __init__(self, model: Any, x: np.ndarray, *, background: Any = None, batch_size: int = 32) -> None:
+    Batches are as large as the samples are many: then every pass has one shape, which JAX compiles once.
+    """
+
+    def __init__(self, model: Any, x: Any, *, background: Any = None, batch_size: int | None = None) -> None:
         self.x, self.model = x, model
+        batch_size = batch_size or len(x[0] if isinstance(x, list) else x)
         explainer = ks.Explainer(model, "gradient", background=background, batch_size=batch_size, compile=False)
         explainer.prepare(x)
         self.session = explainer._ready()

@@ -192,7 +192,7 @@ def test_c20_occlusion_by_one_window(float64):
 
 def test_c25_a_contrast_is_a_difference(float64):
     """Methods that are linear in the output: A(f_a - f_b) = A(f_a) - A(f_b)."""
-    background = samples((5,), 2, seed=9)
+    background = samples((5,), 3, seed=9)
     bench = Bench(mlp(), samples((5,)), background=background)
     linear = [name for name in (*GRADIENTS, "occlusion", *RULES) if name != "saliency"]
     for name in linear:
@@ -263,7 +263,7 @@ def test_c21_c22_a_convolution_is_a_dense_layer(build, float64):
     fill()
     for mine, theirs in zip(head.weights, conv.layers[-1].weights, strict=True):
         mine.assign(theirs)
-    x, background = samples(shape), samples(shape, 2, seed=9)
+    x, background = samples(shape), samples(shape, 3, seed=9)
     flat = Bench(dense, x.reshape(3, 16), background=background.reshape(2, 16))
     compare_everywhere(Bench(conv, x, background=background), flat, (*GRADIENTS, *SIGNALS, "occlusion", *RULES))
 
@@ -277,7 +277,7 @@ def test_c22_a_separable_convolution_is_two(float64):
     two = stack((6, 6, 2), depthwise, pointwise, layers.Flatten(), layers.Dense(3))
     for mine, theirs in zip(two.weights, one.weights, strict=True):
         mine.assign(theirs)
-    x, background = samples((6, 6, 2)), samples((6, 6, 2), 2, seed=9)
+    x, background = samples((6, 6, 2)), samples((6, 6, 2), 3, seed=9)
     compare_everywhere(Bench(one, x, background=background), Bench(two, x, background=background), CELLS)
 
 
@@ -312,7 +312,7 @@ def fold(model: Any) -> Any:
 def test_c23_batch_norm_is_folded(order, float64):
     """A network with BatchNormalization and the one folded by hand: the same maps, every method."""
     model = normalised(order=order, padding="valid")
-    x, background = samples((6, 6, 2)), samples((6, 6, 2), 2, seed=9)
+    x, background = samples((6, 6, 2)), samples((6, 6, 2), 3, seed=9)
     one, other = (Bench(m, x, background=background) for m in (model, fold(model)))
     assert one.session.view.graph.folded
     compare_everywhere(one, other, CELLS, 1e-11)
@@ -343,14 +343,14 @@ def test_c23_dropout_and_noise_do_nothing(float64):
     noisy += [layers.Dense(6, activation="relu"), layers.AlphaDropout(0.2), layers.Dense(3)]
     other = stack((5,), *noisy)
     other.set_weights(plain.get_weights())
-    x, background = samples((5,)), samples((5,), 2, seed=9)
+    x, background = samples((5,)), samples((5,), 3, seed=9)
     compare_everywhere(Bench(other, x, background=background), Bench(plain, x, background=background), CELLS)
 
 
 def test_c24_one_network_built_in_four_ways(float64):
     """Sequential, functional, nested and subclassed: all maps are identical."""
     sequential = cnn()
-    x, background = samples((6, 6, 2)), samples((6, 6, 2), 2, seed=9)
+    x, background = samples((6, 6, 2)), samples((6, 6, 2), 3, seed=9)
     inputs = layers.Input((6, 6, 2))
     value = inputs
     for layer in sequential.layers:
@@ -386,7 +386,7 @@ class Subclassed(keras.Model):
 
 def test_maps_of_two_networks_differ(float64):
     """Other weights, another map: these comparisons do not compare a thing with itself."""
-    x, background = samples((5,)), samples((5,), 2, seed=9)
+    x, background = samples((5,)), samples((5,), 3, seed=9)
     one, other = (Bench(weigh(mlp(), seed=s), x, background=background) for s in (0, 1))
     for name in CELLS:
         differ(one.values(name, **options(name)), other.values(name, **options(name)), what=name)

@@ -37,7 +37,7 @@ SHAPE = (6, 6, 2)
 
 def both(one: Any, other: Any, *, shape: tuple[int, ...] = (5,), low: float = -1.0) -> tuple[Bench, Bench]:
     """Return two models on the same samples and background."""
-    x, background = samples(shape, low=low), samples(shape, 2, seed=9, low=low)
+    x, background = samples(shape, low=low), samples(shape, 3, seed=9, low=low)
     return Bench(one, x, background=background), Bench(other, x, background=background)
 
 
@@ -80,7 +80,7 @@ def test_d1_no_map_depends_on_its_batch(float64):
 def test_d1_compiled_in_batches(name):
     """One compiled run of each method: the last batch, padded or not, is as good as the first; in float32."""
     model, x = average_head(), samples(SHAPE, 3).astype("float32")
-    background = samples(SHAPE, 2, seed=9).astype("float32")
+    background = samples(SHAPE, 3, seed=9).astype("float32")
     explainer = ks.Explainer(model, name, background=background, batch_size=2, **options(name))
     explainer.prepare(x)
     uncompiled = Bench(model, x, background=background, batch_size=2)
@@ -119,7 +119,7 @@ def test_d3_channels_first(float64):
     ]
     first = stack((2, 6, 6), *parts)
     first.set_weights(last.get_weights())
-    x, background = samples(SHAPE), samples(SHAPE, 2, seed=9)
+    x, background = samples(SHAPE), samples(SHAPE, 3, seed=9)
     one = Bench(last, x, background=background)
     turned = Bench(first, np.moveaxis(x, -1, 1), background=np.moveaxis(background, -1, 1))
     for name in without(EVERY, "smoothgrad", "random"):  # their noise is drawn in the shape of the input
@@ -215,7 +215,7 @@ def test_d7_a_shift_of_the_input_that_the_first_bias_undoes(float64):
 
 def test_d8_a_shift_with_baseline_and_bounds_moved_along(float64):
     """Integrated and expected gradients, occlusion and the box rule do not see it when their absent input moves."""
-    shift, x, background = np.linspace(-1, 2, 5), samples((5,)), samples((5,), 2, seed=9)
+    shift, x, background = np.linspace(-1, 2, 5), samples((5,)), samples((5,), 3, seed=9)
     one = Bench(mlp(), x, background=background)
     other = Bench(shifted(mlp(), shift), x + shift, background=background + shift)
     alike(one, other, ("integrated_gradients", "expected_gradients", "occlusion"))
@@ -242,7 +242,7 @@ def test_d10_features_in_another_order(float64):
     other = mlp()
     kernel, bias = weights_of(other.layers[0])
     other.layers[0].set_weights([kernel[order], bias])
-    x, background = samples((5,)), samples((5,), 2, seed=9)
+    x, background = samples((5,)), samples((5,), 3, seed=9)
     one = Bench(mlp(), x, background=background)
     moved = Bench(other, x[:, order], background=background[:, order])
     for name in without(CELLS, "smoothgrad"):  # its noise belongs to the place
@@ -270,7 +270,7 @@ def test_d12_a_feature_without_weights(float64):
     kernel, bias = weights_of(model.layers[0])
     kernel[2] = 0
     model.layers[0].set_weights([kernel, bias])
-    bench = Bench(model, samples((5,)), background=samples((5,), 2, seed=9))
+    bench = Bench(model, samples((5,)), background=samples((5,), 3, seed=9))
     for name in (*GRADIENTS, *SIGNALS, *RULES, "lrp", "lrp.epsilon_gamma_box"):
         found = bench.values(name, target=ks.TopClass(), **options(name))
         assert np.all(found[:, 2] == 0), name
@@ -285,7 +285,7 @@ def test_d13_two_features_with_one_part_to_play(float64):
     kernel, bias = weights_of(model.layers[0])
     kernel[1] = kernel[3]
     model.layers[0].set_weights([kernel, bias])
-    x, background = samples((5,)), samples((5,), 2, seed=9)
+    x, background = samples((5,)), samples((5,), 3, seed=9)
     x[:, 1], background[:, 1] = x[:, 3], background[:, 3]
     bench = Bench(model, x, background=background)
     for name in ("integrated_gradients", "expected_gradients", "occlusion"):
@@ -340,7 +340,7 @@ def test_d16_the_model_is_left_alone(float64):
     """Weights, flags, activations, nodes, gradients and outputs are bit for bit what they were, also after errors."""
     model, x = average_head(), samples(SHAPE)
     before, outputs = state_of(model), Bench(model, x).logits()
-    bench = Bench(model, x, background=samples(SHAPE, 2, seed=9))
+    bench = Bench(model, x, background=samples(SHAPE, 3, seed=9))
     for name in EVERY:
         bench(name, **options(name))
         assert state_of(model) == before, name

@@ -15,9 +15,11 @@ Every backend module defines the same names:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerascope.errors import BackendError
 
@@ -37,5 +39,5 @@ once = _module.once
 inference = _module.inference
 snapshot = _module.snapshot
 stop_gradient = _module.stop_gradient
-to_numpy = _module.to_numpy
+to_numpy: Callable[[Any], np.ndarray] = _module.to_numpy
 version = _module.version

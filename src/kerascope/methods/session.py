@@ -92,7 +92,8 @@ class Session:
         )
 
     def _padded_size(self, name: Any, rows: int) -> int:
-        if not self.compile or backend.name == "torch":
+        # Step by step, too: JAX compiles every operation for the shapes it meets.
+        if backend.name == "torch" or (backend.name == "tensorflow" and not self.compile):
             return rows
         known = self._sizes.setdefault(name, set())
         large_enough = [size for size in known if size >= rows]

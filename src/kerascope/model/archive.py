@@ -229,7 +229,8 @@ def _numbers_of(path: Path, dataset: Any) -> int:
             f"arrays; "
             "do not use this file."
         )
-    count, stored = math.prod(dataset.shape), dataset.id.get_storage_size()
+    count: int = math.prod(dataset.shape)
+    stored = dataset.id.get_storage_size()
     size = count * dataset.dtype.itemsize
     if size > max(_BOMB_FLOOR, _BOMB_RATIO * stored):
         raise UnsafeModelError(

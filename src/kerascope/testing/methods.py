@@ -193,13 +193,13 @@ class _MethodCheck:
 
     def consistent(self, values: list[np.ndarray]) -> Explanation:
         """Compare with a call for one sample and one target, which all of these contracts bear on."""
+        top = TopClass(output=self.bench.head) if self.bench.codes is not None else self.bench.target(0, 0)
+        explanation = self.explain([0, 1, 2], top, seed=_OTHER_SEEDS[0])
         column = values[0].shape[1] - 1
         apart = self.values([2], self.bench.target([2], [column]), batch_size=1)
         if not self.equal([array[[2], column] for array in values], apart):
             self.look_closer()
         self.checked += ["same seed", "order", "single calls", "batch size", "targets per sample", "several targets"]
-        top = TopClass(output=self.bench.head) if self.bench.codes is not None else self.bench.target(0, 0)
-        explanation = self.explain([0, 1, 2], top, seed=_OTHER_SEEDS[0])
         found, first = self.bench.flat(explanation.values), [array[:, 0] for array in values]
         if self.method.depends_on_seed(self.bench.session):
             self.other_seeds(found, first, top)
@@ -237,7 +237,8 @@ class _MethodCheck:
         self.require(self.equal(base, self.values(rows, one, batch_size=1)), "batch size", text)
         if bench.codes is not None:
             mixed = self.values(rows, bench.target(rows, [0, 1, 0]))
-            alone = [self.values([i], Class(int(bench.codes[i, c]), output=bench.head)) for i, c in zip(rows, [0, 1, 0])]
+            pairs = zip(rows, [0, 1, 0], strict=True)
+            alone = [self.values([i], Class(int(bench.codes[i, c]), output=bench.head)) for i, c in pairs]
             text = "targets that differ by sample give other maps than calls with one target each."
             self.require(self.equal(mixed, _stacked(alone)), "targets per sample", text)
             several = self.values(rows, bench.target(slice(None), [0, 1]))
@@ -264,7 +265,8 @@ class _MethodCheck:
         self.require(
             bool(np.all(np.abs(gap) <= allowed)),
             "completeness",
-            f"the values miss what they must sum to by up to {np.max(np.abs(gap)):.3g} (allowed: {np.max(allowed):.3g}).",
+            f"the values miss what they must sum to by up to {np.max(np.abs(gap)):.3g} (allowed: "
+            f"{np.max(allowed):.3g}).",
         )
         promised = total - gap + absorbed
         known = self._sums(explanation)
@@ -282,10 +284,7 @@ class _MethodCheck:
         if explanation.baseline is None:
             return [explained, np.maximum(explained, 0), np.ones_like(explained)]
         bench, session = self.bench, self.bench.session
-        if bench.codes is None:
-            target = bench.target(0, 0)
-        else:
-            target = Class(bench.codes[:, 0], output=bench.head)
+        target = bench.target(0, 0) if bench.codes is None else Class(bench.codes[:, 0], output=bench.head)
         selection = target.select(session.view, 3)
         arrays = tuple(self.bench.flat(explanation.baseline))
         at_baselines = selection.numbers(session.logits(arrays, selection))
@@ -298,8 +297,8 @@ class _MethodCheck:
             explanation = _MethodCheck(bench, self.method, self.tolerance).explain([0, 1, 2], TopClass())
             kernel = backend.to_numpy(bench.session.view.model.weights[0].value)
             weights = kernel.T[explanation.target].reshape(explanation.values.shape)  # type: ignore[union-attr]
-            base = 0 if explanation.baseline is None else np.mean(explanation.baseline, axis=0)  # type: ignore[arg-type]
-            wanted = weights * (explanation.inputs - base)
+            base = 0.0 if explanation.baseline is None else np.mean(bench.flat(explanation.baseline)[0], axis=0)
+            wanted = weights * (bench.flat(explanation.inputs)[0] - base)
             text = "on f(x) = w x + b the map is not w * (x - mean baseline), as exact_on_linear promises."
             self.require(self.equal([wanted], bench.flat(explanation.values)), "linear model", text)
         if self.method.promise:
@@ -308,7 +307,8 @@ class _MethodCheck:
                 explanation = _MethodCheck(bench, self.method, self.tolerance).explain([0, 1, 2], TopClass())
             except IncompatibleMethodError:
                 return
-            promised = explanation.completeness_gap is not None and np.isfinite(explanation.completeness_gap).all()
+            gap = explanation.completeness_gap
+            promised = gap is not None and bool(np.isfinite(gap).all())
             text = "it promises a sum, but on a linear model without bias it returns no expected sum."
             self.require(promised, "completeness", text)
 
@@ -319,7 +319,7 @@ class _MethodCheck:
             raise _InterruptedRun
 
         with contextlib.suppress(Exception):
-            self.explain([0, 1], fail)
+            self.explain([0, 1, 2], fail)
 
     def unchanged(self, before: dict[str, Any], samples: list[np.ndarray], when: str) -> None:
         after = model_state(self.bench.session.view.model)
