@@ -26,7 +26,7 @@ help: ## this list
 
 demo: $(DEMO)/.complete ## explain the shipped models and data into demo-output/
 	KERAS_BACKEND=jax $(DEMO)/bin/kerascope demo --out demo-output --force
-	@echo "Everything the demo wrote lies in $(CURDIR)/demo-output; open demo-output/*.html in a browser."
+	@echo "Everything the demo wrote lies in $(CURDIR)/demo-output; open demo-output/*/report.html in a browser."
 
 test: .venv/.complete ## the suite under each backend in turn; what needs no backend runs once
 	@failed=; first=1; for backend in $(BACKENDS); do \

@@ -1,19 +1,25 @@
-"""Every registered method on every case model: the contracts, or a refusal that is expected and names the layer."""
+"""Every registered method on every case model: it keeps the contracts, or refuses as expected, naming the layer."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
+import keras
+import numpy as np
 import pytest
 
 import kerascope as ks
 from kerascope.registry import METHODS
-from kerascope.testing.bench import Bench
+from kerascope.testing import Bench, check_method
 from kerascope.testing.methods import check_on
 from tests.cases import Case, by_name, cases
 from tests.conftest import narrowing, numeric_state, set_numeric_state
+
+# Methods ------------------------------------------------------------------------------
 
 BOUNDS = {"low": -8.0, "high": 8.0}
 OPTIONS = {
@@ -26,14 +32,115 @@ OPTIONS = {
     "lrp.epsilon_gamma_box": BOUNDS,
 }
 """Where the defaults would take long, or bounds are needed."""
-
-
+GAP = {"expected_gradients": 0.4, "integrated_gradients": 0.25}
+"""So few draws and steps leave wide gaps; that the gap is counted from the right number is checked to 1e-3."""
 ORDER = sorted(METHODS, key=lambda name: name != "integrated_gradients")
 """The largest batches come first: on JAX the smaller ones are padded to them, so that less is compiled."""
 
 
 def method_of(name: str) -> ks.Method:
     return dataclasses.replace(METHODS[name], **OPTIONS.get(name, {}))
+
+
+# Expected refusals --------------------------------------------------------------------
+
+LRP = [name for name in METHODS if name.startswith("lrp")]
+RELU_ONLY = ["guided_backprop", "deconvnet", "deep_taylor", "deep_taylor.bounded"]
+CAMS = ["cam", "grad_cam", "hires_cam"]
+GRADIENTS = "gradient saliency smoothgrad input_x_gradient integrated_gradients expected_gradients".split()
+
+FLAT = """
+    activation_layers activations_kinked activations_smooth dense dict_of_heads linear log_softmax many_sigmoids
+    norm_after_dense one_sigmoid operations_kinked operations_rearranged operations_relu operations_smooth rearranged
+    several_heads shared_layer softmax_activation_layer softmax_in_nested_head softmax_inside softmax_layer
+    softmax_operation time_distributed
+""".split()
+"""Cases in which no tensor has the spatial axes of the input."""
+AVERAGED = """
+    attention built_late channels_first_1d cnn cnn_bias_free cnn_smooth residual residual_preactivated
+    softmax_after_reshape softmax_before_reshape squeeze_and_excite subclassed
+""".split()
+"""Cases that end in a global average and one dense layer."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Which methods refuse which cases, with what words, and why that is right."""
+
+    methods: Collection[str]
+    of: Callable[[Case], bool]
+    error: type[ks.KerascopeError]
+    words: str
+    reason: str
+
+
+REFUSALS = [
+    Refusal(
+        LRP,
+        lambda case: "no_rule" in case.traits,
+        ks.UnsupportedLayerError,
+        r"^LRP has no rule for '[^']+' \(\w+\)\. Use a method that only differentiates",
+        "an operation that is known by its derivative alone: recurrence, attention, other normalisations, raw code",
+    ),
+    Refusal(
+        RELU_ONLY,
+        lambda case: "relu_only" not in case.traits,
+        ks.IncompatibleMethodError,
+        r"is defined for ReLU networks; '[^']+' is \w+",
+        "the rule is defined for ReLU; other activations, ReLU6 among them, and products bend the signal otherwise",
+    ),
+    Refusal(
+        CAMS,
+        lambda case: "multi_input" in case.traits,
+        ks.IncompatibleMethodError,
+        "models with one input",
+        "a map at one layer cannot be laid over two inputs",
+    ),
+    Refusal(
+        CAMS,
+        lambda case: case.name in FLAT,
+        ks.IncompatibleMethodError,
+        "No layer of this model has spatial axes like those of its input",
+        "there is no layer whose places are those of the input",
+    ),
+    Refusal(
+        ["cam"],
+        lambda case: case.name not in AVERAGED,
+        ks.IncompatibleMethodError,
+        r"cam needs a global average pooling and one dense layer after '[^']+'",
+        "CAM reads the weights of the one layer behind the average",
+    ),
+    Refusal(
+        ["occlusion"],
+        lambda case: "multi_input" in case.traits,
+        ks.IncompatibleMethodError,
+        "works on models with one input; this one has 2",
+        "which cells of two inputs go together is not defined",
+    ),
+    Refusal(
+        GRADIENTS,
+        lambda case: "integer_input" in case.traits,
+        ks.IncompatibleMethodError,
+        r"Input '[^']+' takes whole numbers \(int32\)",
+        "there is no derivative by a whole number",
+    ),
+]
+
+
+def refusal_of(case: Case, name: str) -> Refusal | None:
+    return next((r for r in REFUSALS if name in r.methods and r.of(case)), None)
+
+
+# Benches ------------------------------------------------------------------------------
+
+FLOAT32 = {
+    "operations_matrix": ("jax", "tensorflow", "torch"),
+    "operations_conv": ("jax", "tensorflow", "torch"),
+    "conv3d": ("tensorflow",),
+}
+"""Models that run in float32 only: they hold float32 constants, or the backend lacks an operation."""
+TOLERANCE = {("tensorflow", "upsampled_smoothly"): 1e-4}
+"""TensorFlow interpolates in float32."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,11 +158,66 @@ def _in_float64() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=2)
 def bench_of(name: str) -> Bench:
-    case = by_name(name)
-    return Bench.of(case.build(), case.sample(3), case.sample(4, seed=5))
+    case, state = by_name(name), numeric_state()
+    if keras.backend.backend() in FLOAT32.get(name, ()):
+        set_numeric_state({**state, "floatx": "float32", "policy": "float32"})
+    try:
+        return Bench.of(case.build(), case.sample(3), case.sample(4, seed=5))
+    finally:
+        set_numeric_state(state)
 
 
 @pytest.mark.parametrize("name", ORDER)
 @pytest.mark.parametrize("case", cases(), ids=str)
-def test_contracts(case: Case, name: str) -> None:
-    check_on(bench_of(case.name), method_of(name))
+def test_contracts(case: Case, name: str, backend: str) -> None:
+    bench, refusal = bench_of(case.name), refusal_of(case, name)
+    tolerance = TOLERANCE.get((backend, case.name))
+    if refusal is None:
+        check_on(bench, method_of(name), tolerance=tolerance, gap=GAP.get(name, 0.05))
+        return
+    with pytest.raises(refusal.error, match=refusal.words):
+        check_on(bench, method_of(name))
+
+
+def test_every_refusal_is_of_use() -> None:
+    pairs = [(case, name) for case in cases() for name in METHODS]
+    for refusal in REFUSALS:
+        assert any(refusal_of(*pair) is refusal for pair in pairs), refusal.reason
+    assert {case.name for case in cases()} >= set(FLAT)
+
+
+# What does not depend on the model, and compiled runs ---------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_facts_round_trip_linear_model_and_compiled_run(name: str) -> None:
+    method, checked = method_of(name), set(check_method(method_of(name), tolerance=1e-6, gap=0.4))
+    assert {"facts", "round trip", "compiled", "finite", "nothing changed"} <= checked
+    assert ("linear model" in checked) == method.exact_on_linear
+    assert ("completeness" in checked) == bool(method.promise)
+
+
+def test_the_linear_identity_is_promised_by_those_that_keep_it() -> None:
+    promising = {name for name in METHODS if METHODS[name].exact_on_linear}
+    assert promising == {
+        "input_x_gradient",
+        "integrated_gradients",
+        "expected_gradients",
+        "lrp.zero",
+        "lrp.epsilon",
+    }
+
+
+SMOKE = "dense cnn residual".split()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_compiled_smoke(name: str) -> None:
+    """Compiled, as users run it: on a real small model, a batch and a smaller one."""
+    bench = bench_of("cnn" if refusal_of(by_name("cnn"), name) is None else "dense")
+    session = dataclasses.replace(bench.session, compile=True, _functions={}, _sizes={})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        whole, one = (ks.Explainer.on(session, method_of(name))(bench.x[:count]) for count in (3, 1))
+    assert np.all(np.isfinite(whole.values))
+    np.testing.assert_allclose(one.values, whole.values[:1], rtol=1e-6, atol=1e-9)

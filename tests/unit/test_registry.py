@@ -12,7 +12,41 @@ import pytest
 import kerascope as ks
 from kerascope.registry import METHODS, as_method, config_of, method_from_config, name_of, recommended
 
-OF_THIS_RELEASE = ["gradient", "saliency", "smoothgrad", "input_x_gradient", "integrated_gradients", "expected_gradients", "guided_backprop", "deconvnet", "occlusion", "lrp", "lrp.zero", "lrp.epsilon", "lrp.gamma", "lrp.z_plus", "lrp.alpha1_beta0", "lrp.alpha2_beta1", "lrp.flat", "lrp.w_square", "lrp.z_box", "lrp.epsilon_plus", "lrp.epsilon_plus_flat", "lrp.epsilon_alpha2_beta1", "lrp.epsilon_alpha2_beta1_flat", "lrp.epsilon_gamma_box", "lrp.excitation_backprop", "deep_taylor", "deep_taylor.bounded", "cam", "grad_cam", "hires_cam", "random", "input", "edges"]
+OF_THIS_RELEASE = [
+    "gradient",
+    "saliency",
+    "smoothgrad",
+    "input_x_gradient",
+    "integrated_gradients",
+    "expected_gradients",
+    "guided_backprop",
+    "deconvnet",
+    "occlusion",
+    "lrp",
+    "lrp.zero",
+    "lrp.epsilon",
+    "lrp.gamma",
+    "lrp.z_plus",
+    "lrp.alpha1_beta0",
+    "lrp.alpha2_beta1",
+    "lrp.flat",
+    "lrp.w_square",
+    "lrp.z_box",
+    "lrp.epsilon_plus",
+    "lrp.epsilon_plus_flat",
+    "lrp.epsilon_alpha2_beta1",
+    "lrp.epsilon_alpha2_beta1_flat",
+    "lrp.epsilon_gamma_box",
+    "lrp.excitation_backprop",
+    "deep_taylor",
+    "deep_taylor.bounded",
+    "cam",
+    "grad_cam",
+    "hires_cam",
+    "random",
+    "input",
+    "edges",
+]
 FAMILIES = {
     "function": "gradient saliency smoothgrad",
     "signal": "deconvnet guided_backprop",

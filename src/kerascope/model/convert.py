@@ -172,8 +172,9 @@ def _convert(call: Call) -> Chain:
         own = type(call.op).__module__.startswith("keras.")
         convert = OPERATIONS.get(call.label) if own else None
     chain = (convert or opaque)(call)
-    if not chain or isinstance(chain[0], (Affine, Opaque)):
-        return chain
+    layer = isinstance(call.op, keras.layers.Layer)
+    if not chain or isinstance(chain[0], Opaque) or (layer and isinstance(chain[0], Affine)):
+        return chain  # a Rescaling or Normalization turns whole numbers into others
     tensors = [leaf for leaf in (*call.leaves, call.out) if isinstance(leaf, keras.KerasTensor)]
     return chain if all(map(is_float, tensors)) else opaque(call)
 

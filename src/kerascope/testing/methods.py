@@ -22,8 +22,6 @@ from kerascope.testing.bench import Bench, ContractError, convolutional, linear,
 
 FAMILIES = ("function", "signal", "attribution", "localisation", "perturbation", "control")
 _TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
-_GAP = 0.05
-"""How far sums may be from what is promised where quadrature or sampling is involved, relative to the map."""
 _SEED, _OTHER_SEEDS = 3, (4, 5, 6, 7)
 
 
@@ -35,6 +33,7 @@ def check_method(
     background: Any = None,
     compiled: bool = True,
     tolerance: float | None = None,
+    gap: float = 0.05,
 ) -> tuple[str, ...]:
     """Check that a method keeps the contracts of `kerascope.explain`.
 
@@ -52,6 +51,7 @@ def check_method(
         compiled: also compare with the compiled run, which takes longer.
         tolerance: allowed difference between two equal calls, relative to the map's largest value; None: 1e-3
             in float32, 1e-7 in float64.
+        gap: allowed completeness gap of methods that integrate or draw, relative to the sum of absolute values.
 
     Returns:
         The names of the contracts that were checked.
@@ -67,7 +67,7 @@ def check_method(
     """
     method = registry.as_method(method, {})
     bench = convolutional(keras.config.floatx()) if model is None else Bench.of(model, x, background)
-    check = _MethodCheck(bench, method, tolerance)
+    check = _MethodCheck(bench, method, tolerance, gap)
     check.facts()
     check.round_trip()
     check.on_model(compiled)
@@ -76,19 +76,19 @@ def check_method(
 
 
 def check_on(
-    bench: Bench, method: Method, *, compiled: bool = False, tolerance: float | None = None
+    bench: Bench, method: Method, *, tolerance: float | None = None, gap: float = 0.05
 ) -> tuple[str, ...]:
     """Check one of many methods on a model that is traced once: what depends on the model in `check_method`."""
-    check = _MethodCheck(bench, method, tolerance)
-    check.on_model(compiled)
+    check = _MethodCheck(bench, method, tolerance, gap)
+    check.on_model(compiled=False)
     return tuple(dict.fromkeys(check.checked))
 
 
 class _MethodCheck:
     """One method on one bench: a few runs that cover all contracts; where they disagree, a closer look."""
 
-    def __init__(self, bench: Bench, method: Method, tolerance: float | None) -> None:
-        self.bench, self.method = bench, method
+    def __init__(self, bench: Bench, method: Method, tolerance: float | None, gap: float) -> None:
+        self.bench, self.method, self.gap = bench, method, gap
         self.tolerance = tolerance or _TOLERANCE[bench.session.view.dtype]
         self.checked: list[str] = []
 
@@ -261,7 +261,7 @@ class _MethodCheck:
         sampled = largest is None
         scale = np.maximum(size, np.abs(explanation.explained))
         scale = scale if sampled else np.maximum(scale, np.asarray(largest))
-        allowed = (_GAP if sampled else self.tolerance / 10) * scale + np.finfo("float32").tiny
+        allowed = (self.gap if sampled else self.tolerance / 10) * scale + np.finfo("float32").tiny
         self.require(
             bool(np.all(np.abs(gap) <= allowed)),
             "completeness",
@@ -294,7 +294,7 @@ class _MethodCheck:
         floatx = self.bench.session.view.dtype
         if self.method.exact_on_linear:
             bench = linear(floatx, bias=True)
-            explanation = _MethodCheck(bench, self.method, self.tolerance).explain([0, 1, 2], TopClass())
+            explanation = _MethodCheck(bench, self.method, self.tolerance, self.gap).explain([0, 1, 2], TopClass())
             kernel = backend.to_numpy(bench.session.view.model.weights[0].value)
             weights = kernel.T[explanation.target].reshape(explanation.values.shape)  # type: ignore[union-attr]
             base = 0.0 if explanation.baseline is None else np.mean(bench.flat(explanation.baseline)[0], axis=0)
@@ -304,7 +304,7 @@ class _MethodCheck:
         if self.method.promise:
             bench = linear(floatx, bias=False)
             try:
-                explanation = _MethodCheck(bench, self.method, self.tolerance).explain([0, 1, 2], TopClass())
+                explanation = _MethodCheck(bench, self.method, self.tolerance, self.gap).explain([0, 1, 2], TopClass())
             except IncompatibleMethodError:
                 return
             gap = explanation.completeness_gap

@@ -198,6 +198,22 @@ def test_constants_that_widen_a_tensor_get_a_kernel_of_their_own_size() -> None:
     assert tuple(node.op.kernel.shape) == (1, 6, 4)
 
 
+@pytest.mark.parametrize(
+    ("fn", "kind"),
+    [
+        (lambda x: x + 1, Opaque),
+        (lambda x: ops.reshape(x, (-1, 2, 3)), Opaque),
+        (lambda x: ops.maximum(x, 2), Opaque),
+        (layers.Rescaling(0.5), Affine),
+    ],
+)
+def test_operations_on_whole_numbers_have_no_rule(fn: Any, kind: type) -> None:
+    x = keras.Input((6,), dtype="int32")
+    model = keras.Model(x, layers.Flatten()(layers.Embedding(10, 2)(fn(x))) if kind is Opaque else fn(x))
+    view, _ = view_of(model, np.arange(12, dtype="int32").reshape(2, 6) % 7)
+    assert type(view.traced.nodes[0].op) is kind
+
+
 def test_padding_with_numbers_below_zero_is_said() -> None:
     def padded(value: float) -> Any:
         return converted(SERIES, lambda x: ops.pad(x, ((0, 0), (1, 0), (0, 0)), constant_values=value))[0].op

@@ -13,6 +13,7 @@ from kerascope.model import trace
 from kerascope.model.primitives import Opaque
 from tests.cases import by_name, cases, draw_weights
 from tests.unit.model.views import deviation, keras_parts, run, state_of, values, view_of, viewed
+from tests.zoo.custom import Raw
 
 NAMES = [case.name for case in cases()]
 X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
@@ -152,6 +153,32 @@ def test_opaque_layers_are_named_with_the_reason() -> None:
     assert note.startswith("not looked into: raw (Raw): ")
     (node,) = [node for node in viewed("raw_framework").view.traced if isinstance(node.op, Opaque)]
     assert (node.name, node.op.label) == ("raw", "Raw")
+
+
+def test_what_an_opaque_layer_has_inside_is_forgotten() -> None:
+    """It was begun to be looked into, and then not: neither its layers nor its notes are told of."""
+
+    class Outer(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(name="outer")
+            self.raw, self.dense = Raw(name="raw_inside"), layers.Dense(4, name="dense_inside")
+
+        def build(self, shape: Any) -> None:
+            self.raw.build(shape)
+            self.dense.build(shape)
+
+        def call(self, inputs: Any) -> Any:
+            h = self.raw(self.dense(inputs))
+            if isinstance(h, keras.KerasTensor):
+                raise RuntimeError("no symbols, please")
+            return h
+
+    model = keras.Sequential([layers.Input((4,)), Outer(), layers.Dense(2, name="last")])
+    draw_weights(model, seed=2)
+    view, _ = view_of(model, X)
+    assert view.traced.notes == ("not looked into: outer (Outer): RuntimeError: no symbols, please",)
+    assert set(view.traced.layers) == {model.name, "outer", "last"}
+    assert [node.op.label for node in view.traced] == ["Outer", "Dense"]
 
 
 def test_a_model_that_leaves_the_framework_is_refused_or_said_to_have_no_derivative() -> None:

@@ -207,6 +207,16 @@ def test_signatures_of_functional_models() -> None:
     assert viewed("embedded_tokens").view.signature.specs[0].dtype == "int32"
 
 
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
+def test_inputs_of_a_dict_are_called_by_its_keys() -> None:
+    a, b = keras.Input((4,), name="some"), keras.Input((4,), name="others")
+    model = keras.Model({"second": a, "first": b}, layers.Dense(2)(layers.Subtract()([a, b])))
+    view, arrays = view_of(model, {"second": X, "first": 2 * X})
+    assert view.signature.names == ("first", "second")
+    np.testing.assert_array_equal(arrays[0], 2 * X)
+    assert deviation(run(view.traced, *view.to_tensors(arrays)), view.predict_raw(arrays)) < 1e-6
+
+
 def test_a_lone_input_in_a_dict_or_list_is_packed_as_the_model_takes_it() -> None:
     for pack in (lambda x: {"a": x}, lambda x: [x]):
         x = keras.Input((4,), name="a")
