@@ -63,7 +63,7 @@ def page() -> str:
         "`import kerascope as ks`. Made from the docstrings by `scripts/make_api_docs.py`; do not edit by hand.",
         "",
         "Symbols: `N` samples, `S` the shape of one sample as the model takes it, `T` targets per sample, `K` output",
-        "units, `M` background samples. A map's units are those of the explained number (a logit) unless said otherwise.",
+        "units, `M` background samples. A map has the units of the explained number, a logit unless said otherwise.",
         "",
     ]
     lines += list(_method_table())

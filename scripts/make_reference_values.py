@@ -30,7 +30,7 @@ def main() -> None:
         narrow = {key for key, array in found.items() if array.dtype != np.float64}
         if narrow:
             raise SystemExit(f"{name}: not in float64 (on JAX set JAX_ENABLE_X64=1): {sorted(narrow)[:3]}")
-        np.savez_compressed(stored_cases.path_of(name), **found)
+        np.savez_compressed(stored_cases.path_of(name), **found)  # type: ignore[arg-type]
         size += stored_cases.path_of(name).stat().st_size
         print(f"{name}: {len({key.split('|')[0] for key in found})} methods")
     print(f"{size / 1000:.0f} kB in {stored_cases.FOLDER.name}, by {keras.backend.backend()}")

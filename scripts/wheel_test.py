@@ -27,9 +27,7 @@ UNWANTED = (r"tests/.*", r".*\.py[co]", r"(src|docs|scripts)/.*")
 
 def readme_lines() -> str:
     """Return the README's first lines of Python, comments and blank lines left out of the count."""
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     if not blocks:
         raise SystemExit("README.md shows no Python")
     lines = [line for line in blocks[0].splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -51,9 +49,7 @@ def run(*command: object, folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     words = [str(word) for word in command]
     print("$", " ".join(Path(words[0]).name if i == 0 else word for i, word in enumerate(words)), flush=True)
-    done = subprocess.run(
-        words, cwd=folder, env={**environment, "KERAS_HOME": str(folder / "keras")}, check=False
-    )
+    done = subprocess.run(words, cwd=folder, env={**environment, "KERAS_HOME": str(folder / "keras")}, check=False)
     if done.returncode:
         raise SystemExit(f"exit status {done.returncode}")
 

@@ -27,9 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores: on
         os.environ.setdefault(name, "1")
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 if "KERASCOPE_TEST_KERAS_HOME" not in os.environ:  # the user's own keras.json must not decide a test
-    os.environ["KERAS_HOME"] = os.environ["KERASCOPE_TEST_KERAS_HOME"] = tempfile.mkdtemp(
-        prefix="keras-home-"
-    )
+    os.environ["KERAS_HOME"] = os.environ["KERASCOPE_TEST_KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
     atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
 
 import hypothesis
@@ -124,9 +122,7 @@ def _same_start_nothing_left() -> Iterator[None]:
         left["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = backend
     if left:
-        pytest.fail(
-            f"This test left global settings behind: {left}; before it they were {before}.", pytrace=False
-        )
+        pytest.fail(f"This test left global settings behind: {left}; before it they were {before}.", pytrace=False)
 
 
 @pytest.fixture

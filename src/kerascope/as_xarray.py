@@ -141,10 +141,7 @@ def _indexable(labels: Array) -> Array:
     """Return labels as pandas can index them; what they were is recorded and comes back when opened."""
     kind = labels.dtype.kind
     if kind in "Mm":
-        fine = (
-            np.datetime_data(labels.dtype)[0] in ("s", "ms", "us", "ns")
-            and np.datetime_data(labels.dtype)[1] == 1
-        )
+        fine = np.datetime_data(labels.dtype)[0] in ("s", "ms", "us", "ns") and np.datetime_data(labels.dtype)[1] == 1
         return labels if fine else labels.astype(f"{kind}8[s]")
     if labels.dtype == np.float16:
         return labels.astype(np.float32)
@@ -202,8 +199,7 @@ class Pending:
         """Read the arrays."""
         self.check()
         found = {
-            part: np.asarray(array.values).astype(dtype, copy=False)
-            for part, (array, dtype) in self.parts.items()
+            part: np.asarray(array.values).astype(dtype, copy=False) for part, (array, dtype) in self.parts.items()
         }
         return joined(self.kind, found)
 
@@ -266,9 +262,7 @@ def _labels(stored: xr.DataArray, dtype: str) -> Array:
     if np.dtype(dtype).kind not in "Mm":
         return labels.astype(dtype)
     unit = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
-    stamped: Array = labels.astype(np.int64).view(
-        f"{np.dtype(dtype).kind}8[{unit[stored.attrs['units'].split()[0]]}]"
-    )
+    stamped: Array = labels.astype(np.int64).view(f"{np.dtype(dtype).kind}8[{unit[stored.attrs['units'].split()[0]]}]")
     return stamped.astype(dtype)
 
 

@@ -78,9 +78,7 @@ def explain(
         (4, 3)
     """
     explainer = Explainer(model, method, background=background, batch_size=batch_size, **options)
-    return explainer(
-        x, target=target, seed=seed, dims=dims, coords=coords, class_names=class_names, progress=progress
-    )
+    return explainer(x, target=target, seed=seed, dims=dims, coords=coords, class_names=class_names, progress=progress)
 
 
 class Explainer:

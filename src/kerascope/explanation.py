@@ -150,11 +150,7 @@ class Explanation:
         config = self.attrs.get("method")
         if isinstance(config, Mapping) and "name" in config:
             return str(config["name"])
-        return (
-            self.method
-            if isinstance(self.method, str)
-            else str(getattr(self.method, "name", repr(self.method)))
-        )
+        return self.method if isinstance(self.method, str) else str(getattr(self.method, "name", repr(self.method)))
 
     def sample_dims(self, *, input: str | None = None) -> tuple[str, ...]:
         """Return the names of a sample's axes S, of one of several inputs if `input` names it."""
@@ -193,16 +189,12 @@ class Explanation:
             return self._target_text()
         chosen = int(self.target[i, target] if self.target.ndim == 2 else self.target[i])
         units = {shape[-1] for shape in self._shapes("outputs").values() if len(shape) > 1}
-        named = (
-            self.class_names is not None and len(self.class_names) in units and chosen < len(self.class_names)
-        )
+        named = self.class_names is not None and len(self.class_names) in units and chosen < len(self.class_names)
         return self.class_names[chosen] if named and self.class_names else f"class {chosen}"
 
     def _target_text(self) -> str:
         described = self.attrs.get("target")
-        return str(
-            described["text"] if isinstance(described, Mapping) and "text" in described else self.target
-        )
+        return str(described["text"] if isinstance(described, Mapping) and "text" in described else self.target)
 
     def _shapes(self, name: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a field's arrays without reading them from a store."""
@@ -219,9 +211,7 @@ class Explanation:
         if not names:
             return ""
         if input is None and len(names) > 1:
-            raise BadInputError(
-                f"This model takes several inputs. Say which: input={' or '.join(map(repr, names))}."
-            )
+            raise BadInputError(f"This model takes several inputs. Say which: input={' or '.join(map(repr, names))}.")
         if input is not None and input not in names:
             raise unknown_name("input", input, names)
         return names[0] if input is None else input
@@ -299,9 +289,7 @@ class Explanation:
         if axis >= len(dims):
             raise BadInputError(f"A sample has one axis, {dims[0]!r}, so there are no columns. Use .rows().")
         values, names = self._values(input), self.labels(dims[axis], input=input)
-        return line_table(
-            values, self.sample_dims(input=input), dims[axis], names=names, targets=self._targets()
-        )
+        return line_table(values, self.sample_dims(input=input), dims[axis], names=names, targets=self._targets())
 
     def segments(self, dim: str, *, profile: bool = False, input: str | None = None) -> pd.DataFrame:
         """Rank the stretches along `dim`, within each line of the other matrix dim, that score most.
@@ -443,19 +431,13 @@ class Explanation:
             lines["Question"] = str(method["question"])
         if isinstance(output, Mapping) and output.get("explained"):
             lines["Explained number"] = str(output["explained"])
-        shown = [
-            f"{self.target_name(i)}: {np.ravel(self.explained[i])[0]:.4g}" for i in range(min(3, len(self)))
-        ]
+        shown = [f"{self.target_name(i)}: {np.ravel(self.explained[i])[0]:.4g}" for i in range(min(3, len(self)))]
         lines["Targets"] = ", ".join(shown) + (", …" if len(self) > 3 else "")
         gap = np.abs(self.completeness_gap) if self.completeness_gap is not None else np.zeros(0)
         promised = np.isfinite(gap)
-        lines["Completeness gap"] = (
-            f"at most {gap[promised].max():.3g}" if promised.any() else "nothing is promised"
-        )
+        lines["Completeness gap"] = f"at most {gap[promised].max():.3g}" if promised.any() else "nothing is promised"
         lines |= {f"Warning {i}": text for i, text in enumerate(self.warnings, 1)}
-        cells = "".join(
-            f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in lines.items()
-        )
+        cells = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in lines.items())
         return f"<table><caption>Explanation</caption>{cells}</table>"
 
 
@@ -492,8 +474,6 @@ def open_explanation(path: str | os.PathLike[str]) -> Explanation:
     method = Later(functools.partial(_method, small["attrs"].get("method"), small.pop("method")))
     opened = object.__new__(Explanation)
     opened.__dict__["_pending"] = {**pending, "method": method}
-    opened.__dict__.update(
-        {f.name: None for f in fields(Explanation) if f.name not in opened.__dict__["_pending"]}
-    )
+    opened.__dict__.update({f.name: None for f in fields(Explanation) if f.name not in opened.__dict__["_pending"]})
     opened.__dict__.update(small)
     return opened

@@ -68,12 +68,8 @@ def read_samples(x: Any, signature: Signature, *, dtype: str = "float32", what: 
         dims.append(named)
         coords.update(labels)
     if len({len(array) for array in arrays}) > 1:
-        counts = ", ".join(
-            f"{spec.name}: {len(array)}" for spec, array in zip(signature.specs, arrays, strict=True)
-        )
-        raise BadInputError(
-            f"The inputs in {what} hold different numbers of samples ({counts}). Give as many of each."
-        )
+        counts = ", ".join(f"{spec.name}: {len(array)}" for spec, array in zip(signature.specs, arrays, strict=True))
+        raise BadInputError(f"The inputs in {what} hold different numbers of samples ({counts}). Give as many of each.")
     return Samples(tuple(arrays), tuple(notes), tuple(dims), coords)
 
 
@@ -289,9 +285,7 @@ def _class_names(names: Sequence[str] | None, view: ModelView) -> tuple[str, ...
     return tuple(str(name) for name in names)
 
 
-def name_dims(
-    dims: Sequence[str] | None, shape: tuple[int, ...], *, channels_first: bool
-) -> tuple[str, ...]:
+def name_dims(dims: Sequence[str] | None, shape: tuple[int, ...], *, channels_first: bool) -> tuple[str, ...]:
     """Return a name for each axis of one sample.
 
     Args:

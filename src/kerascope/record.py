@@ -82,9 +82,7 @@ def check_dims(dims: tuple[str, ...]) -> None:
     """
     for dim in dims:
         if not isinstance(dim, str) or not dim or "/" in dim or dim.startswith((".", "__")):
-            raise BadInputError(
-                f"A dim is a text without '/' that starts with neither '.' nor '__'. Received {dim!r}."
-            )
+            raise BadInputError(f"A dim is a text without '/' that starts with neither '.' nor '__'. Received {dim!r}.")
         if dim in RESERVED:
             raise BadInputError(
                 f"The dim name {dim!r} has a meaning of its own in results. Give another name, for example "
@@ -106,9 +104,7 @@ def as_labels(dim: str, labels: object) -> Array:
     """
     array = np.asarray(labels)
     if array.ndim != 1:
-        raise BadInputError(
-            f"coords[{dim!r}] needs one label per index, shape (size,). Received shape {array.shape}."
-        )
+        raise BadInputError(f"coords[{dim!r}] needs one label per index, shape (size,). Received shape {array.shape}.")
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8")
     if array.dtype.kind in "OT":
@@ -162,9 +158,7 @@ def check_record(record: Mapping[str, Any]) -> None:
             raise BadInputError(f"target holds class indices, whole numbers. Received {target.dtype}.")
     for field, rest in (("group_values", 1), ("layer_map", None)):
         array = record[field]
-        if array is not None and (
-            array.shape[: len(lead)] != lead or rest not in (None, array.ndim - len(lead))
-        ):
+        if array is not None and (array.shape[: len(lead)] != lead or rest not in (None, array.ndim - len(lead))):
             raise BadInputError(f"{field} begins with the axes {lead}. Received shape {array.shape}.")
     for array in parts(record["outputs"]).values():
         if array.shape[:1] != lead[:1]:
@@ -186,11 +180,7 @@ def _check_structure(record: Mapping[str, Any], names: tuple[str, ...] | None) -
                 raise BadInputError(f"{field} holds NumPy arrays. Received {type(array).__name__}.")
         if several and field != "outputs" and (names is None or not _fits(arrays, names)):
             got = sorted(arrays) if isinstance(arrays, dict) else f"{len(arrays)} arrays"
-            wanted = (
-                "one array, as dims has one tuple"
-                if names is None
-                else f"arrays for the inputs {list(names)}"
-            )
+            wanted = "one array, as dims has one tuple" if names is None else f"arrays for the inputs {list(names)}"
             raise BadInputError(f"{field} needs {wanted}. Received {got}.")
         if not several and names is not None and field in ("values", "inputs", "baseline", "standard_error"):
             raise BadInputError(

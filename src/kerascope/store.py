@@ -138,13 +138,10 @@ def _may_write(place: Path, overwrite: bool) -> None:
     if not os.path.lexists(place):
         return
     if not overwrite:
-        raise OutputExistsError(
-            f"{str(place)!r} exists already. Choose another path, or allow it to be overwritten."
-        )
+        raise OutputExistsError(f"{str(place)!r} exists already. Choose another path, or allow it to be overwritten.")
     if not place.is_dir() or not ((place / "zarr.json").is_file() or next(place.iterdir(), None) is None):
         raise BadInputError(
-            f"{str(place)!r} is not a Zarr store, so it is not overwritten. Remove it yourself, or choose "
-            "another path."
+            f"{str(place)!r} is not a Zarr store, so it is not overwritten. Remove it yourself, or choose another path."
         )
 
 
@@ -264,9 +261,7 @@ def read(path: str | os.PathLike[str]) -> xr.Dataset:
     _check_whole(place, _marks(place))
     import xarray as xr
 
-    dataset = xr.open_dataset(
-        str(place), engine="zarr", consolidated=False, decode_cf=False, cache=False, chunks=None
-    )
+    dataset = xr.open_dataset(str(place), engine="zarr", consolidated=False, decode_cf=False, cache=False, chunks=None)
     dataset.attrs = {name: value for name, value in dataset.attrs.items() if name not in MARKS}
     return dataset
 
@@ -283,9 +278,7 @@ def stamp(path: str | os.PathLike[str]) -> tuple[int, int]:
 def check_stamp(path: str, before: tuple[int, int]) -> None:
     """Raise KerascopeError if the store at the path is no longer the one that had this stamp."""
     if stamp(path) != before:
-        raise KerascopeError(
-            f"The store {path!r} was replaced or removed since it was opened. Open it again."
-        )
+        raise KerascopeError(f"The store {path!r} was replaced or removed since it was opened. Open it again.")
 
 
 def _marks(place: Path) -> dict[str, Any]:
@@ -299,8 +292,7 @@ def _marks(place: Path) -> dict[str, Any]:
             marks = json.load(file).get("attributes", {})
     except FileNotFoundError:
         raise BadInputError(
-            f"The folder {str(place)!r} is not a saved result: it has no zarr.json. Give a folder that "
-            ".save() wrote."
+            f"The folder {str(place)!r} is not a saved result: it has no zarr.json. Give a folder that .save() wrote."
         ) from None
     except (OSError, ValueError, AttributeError) as error:
         raise BadInputError(
@@ -327,13 +319,10 @@ def _check_whole(place: Path, marks: dict[str, Any]) -> None:
         )
     try:
         manifest = {
-            str(name): [int(count), int(size)]
-            for name, (count, size) in from_json(marks["chunk_manifest"]).items()
+            str(name): [int(count), int(size)] for name, (count, size) in from_json(marks["chunk_manifest"]).items()
         }
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise BadInputError(
-            f"The store {str(place)!r} lacks its list of chunks. Save the result again."
-        ) from None
+        raise BadInputError(f"The store {str(place)!r} lacks its list of chunks. Save the result again.") from None
     for name, expected in manifest.items():
         found = _chunk_files(place / name)
         if not (place / name / "zarr.json").is_file() or found != expected:

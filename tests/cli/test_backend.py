@@ -128,9 +128,7 @@ def test_a_real_process_takes_one_says_so_and_imports_none(tmp_path: Path, named
         "print(choice.name, os.environ['KERAS_BACKEND'], choice.note)\n"
         "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'numpy') if m in sys.modules])\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     chosen, imported = ran.stdout.splitlines()
     expected = "jax jax None" if named == "jax" else "'plaidml', on which kerascope does not run"
     assert chosen.endswith(expected)

@@ -38,9 +38,7 @@ def write(path: Path, text: str) -> Path:
         ("nan,inf\n1,2\n", [[np.nan, np.inf], [1, 2]], None, None),
     ],
 )
-def test_headers_and_names(
-    tmp_path: Path, text: str, values: list[list[float]], rows: object, columns: object
-) -> None:
+def test_headers_and_names(tmp_path: Path, text: str, values: list[list[float]], rows: object, columns: object) -> None:
     matrix = read_matrix(write(tmp_path / "m.csv", text))
     np.testing.assert_array_equal(matrix.values, values)
     assert (matrix.rows, matrix.columns) == (rows, columns)

@@ -73,9 +73,7 @@ def test_what_fails_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_force_replaces_an_older_demo_only_when_done(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_force_replaces_an_older_demo_only_when_done(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "demo" / "planted" / "old"
     old.mkdir(parents=True)
 

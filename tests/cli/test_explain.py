@@ -56,9 +56,7 @@ def test_tables_for_people(run: Run, model_file: Path, data_file: Path) -> None:
         agrees = "" if name == label else ": not the class explained"
         assert title.startswith(f"Sample {i + 1}: class {name}, logit ")  # numbered as in the file
         assert title.endswith(f"  [labelled {label}{agrees}]")
-    assert lines.index(titles[0]) + 1 == next(
-        i for i, line in enumerate(lines) if line.split()[:2] == ["time", "sum"]
-    )
+    assert lines.index(titles[0]) + 1 == next(i for i, line in enumerate(lines) if line.split()[:2] == ["time", "sum"])
     best = e.rows()[e.rows()["sample"] == 0].iloc[0]
     assert f"time {best['index']} " in lines[lines.index(titles[0]) + 2]
     assert "stretch along time" in ran.out
@@ -67,9 +65,7 @@ def test_tables_for_people(run: Run, model_file: Path, data_file: Path) -> None:
 
 
 def test_json_for_machines(run: Run, model_file: Path, data_file: Path, x: np.ndarray) -> None:
-    found = loaded(
-        run("explain", model_file, data_file, "-m", "gradient", "--target", "2", "--json", "--seed", "7")
-    )
+    found = loaded(run("explain", model_file, data_file, "-m", "gradient", "--target", "2", "--json", "--seed", "7"))
     assert (found["backend"], found["seed"]) == (os.environ["KERAS_BACKEND"], 7)
     assert (found["model"], found["data"], found["report"]) == (str(model_file), str(data_file), None)
     (one,) = found["explanations"]
@@ -135,9 +131,7 @@ def test_several_methods_one_report(run: Run, model_file: Path, data_file: Path,
     assert run(*args, "--force").status == 0
 
 
-def test_names_of_files_are_names_of_samples(
-    run: Run, model_file: Path, x: np.ndarray, tmp_path: Path
-) -> None:
+def test_names_of_files_are_names_of_samples(run: Run, model_file: Path, x: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for i, matrix in enumerate(x[:3]):
         lines = [
@@ -154,13 +148,9 @@ def test_names_of_files_are_names_of_samples(
     assert "Sample walk_10:" in run(*args).out
 
 
-def test_the_recommended_method_and_a_background(
-    run: Run, model_file: Path, x: np.ndarray, tmp_path: Path
-) -> None:
+def test_the_recommended_method_and_a_background(run: Run, model_file: Path, x: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", test=x, train=x[::-1] + 1)
-    ran = run(
-        "explain", model_file, f"{tmp_path / 'd.npz'}::test", "--background", f"{tmp_path / 'd.npz'}::train"
-    )
+    ran = run("explain", model_file, f"{tmp_path / 'd.npz'}::test", "--background", f"{tmp_path / 'd.npz'}::train")
     assert ran.status == 0
     assert ran.out.strip().startswith("integrated_gradients")
     assert "chosen because" in ran.out
@@ -380,9 +370,7 @@ def test_a_full_disk_leaves_nothing(model_file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2000, 12, 3)).astype("float32"))
     words = ("explain", model_file, tmp_path / "x.npy", "-m", "gradient", "--out", tmp_path / "o.zarr", "-q")
     command = shlex.join([sys.executable, "-m", "kerascope.cli", *map(str, words)])
-    ran = subprocess.run(
-        ["bash", "-c", f"ulimit -f 100; exec {command}"], capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run(["bash", "-c", f"ulimit -f 100; exec {command}"], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stdout == ""
     assert ran.stderr.startswith("Error: ")

@@ -128,9 +128,7 @@ def test_a_real_process_that_is_stopped_cleans_up(tmp_path: Path, number: int, s
         "sys.argv = ['kerascope', 'sleep']\n"
         "m.main()\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)

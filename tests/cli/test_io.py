@@ -41,9 +41,7 @@ def test_npz_with_one_array_or_a_key(tmp_path: Path) -> None:
     data = read_data([f"{tmp_path / 'two.npz'}::x"])
     np.testing.assert_array_equal(values(data), X)
     assert data.source.endswith("two.npz::x")
-    with pytest.raises(
-        BadInputError, match=r"two\.npz holds several arrays: x, y. Say which: .*two\.npz::x$"
-    ):
+    with pytest.raises(BadInputError, match=r"two\.npz holds several arrays: x, y. Say which: .*two\.npz::x$"):
         read_data([str(tmp_path / "two.npz")])
     with pytest.raises(UnknownNameError, match=r"Unknown array in .*two\.npz 'xx'. Did you mean 'x'\?"):
         read_data([f"{tmp_path / 'two.npz'}::xx"])
@@ -75,9 +73,7 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "o.npz", o=objects)
     (tmp_path / "p.npy").write_bytes(pickle.dumps(Evil(flag)))
     for name in ("o.npy", "o.npz", "p.npy"):
-        with pytest.raises(
-            BadInputError, match="pickled Python objects, which can run code and are never opened"
-        ):
+        with pytest.raises(BadInputError, match="pickled Python objects, which can run code and are never opened"):
             read_data([str(tmp_path / name)])
     for suffix in (".pkl", ".pt"):
         (tmp_path / f"p{suffix}").write_bytes(pickle.dumps(Evil(flag)))
@@ -288,9 +284,7 @@ def test_names_from_nowhere(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="is a folder"):
         read_names(str(tmp_path), "--labels")
     np.save(tmp_path / "x.npy", X)
-    with pytest.raises(
-        BadInputError, match=r"an array of shape \(2, 4, 3\) and dtype float32; expected one name"
-    ):
+    with pytest.raises(BadInputError, match=r"an array of shape \(2, 4, 3\) and dtype float32; expected one name"):
         read_names(str(tmp_path / "x.npy"), "--labels")
 
 

@@ -50,9 +50,7 @@ def test_inputs_are_never_overwritten(tmp_path: Path, used: str) -> None:
 
 def test_what_is_there_is_kept_without_force(tmp_path: Path) -> None:
     (tmp_path / "r.html").write_text("old")
-    with pytest.raises(
-        OutputExistsError, match=r"exists already. Choose another name, or --force to replace it"
-    ):
+    with pytest.raises(OutputExistsError, match=r"exists already. Choose another name, or --force to replace it"):
         check_file(tmp_path / "r.html", force=False)
     check_file(tmp_path / "r.html", force=True)
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
@@ -68,13 +66,9 @@ def test_force_replaces_stores_only(tmp_path: Path) -> None:
     (tmp_path / "docs" / "thesis.txt").write_text("")
     (tmp_path / "file").write_text("")
     for name in ("docs", "file"):
-        with pytest.raises(
-            BadInputError, match="is not a Zarr store, so it is not replaced, even with --force"
-        ):
+        with pytest.raises(BadInputError, match="is not a Zarr store, so it is not replaced, even with --force"):
             check_store(tmp_path / name, force=True)
-    with pytest.raises(
-        BadInputError, match=r"docs is a folder: name a file in it, such as .*docs/report\.html"
-    ):
+    with pytest.raises(BadInputError, match=r"docs is a folder: name a file in it, such as .*docs/report\.html"):
         check_file(tmp_path / "docs", force=True)
 
 

@@ -98,13 +98,9 @@ def test_target_of_the_top_classes() -> None:
 
 
 def test_target_that_is_none() -> None:
-    with pytest.raises(
-        BadTargetError, match=r"'walkin'\. Did you mean 'walking'\? Known: 3, standing, walking"
-    ):
+    with pytest.raises(BadTargetError, match=r"'walkin'\. Did you mean 'walking'\? Known: 3, standing, walking"):
         parse.target("walkin", NAMES)
-    with pytest.raises(
-        BadTargetError, match=r"'walking' is no class number, and no class names are known.*--class-n"
-    ):
+    with pytest.raises(BadTargetError, match=r"'walking' is no class number, and no class names are known.*--class-n"):
         parse.target("walking", None)
 
 
@@ -126,9 +122,7 @@ def test_baseline(tmp_path: Path) -> None:
     assert parse.baseline("-0.5", ()) == -0.5
     np.savez(tmp_path / "b.npz", b=np.ones(3), c=np.ones(2))
     np.testing.assert_array_equal(parse.baseline(f"{tmp_path / 'b.npz'}::b", ()), np.ones(3))
-    with pytest.raises(
-        typer.BadParameter, match="'zeroes' is no number, no file, and not zeros, mean or median"
-    ):
+    with pytest.raises(typer.BadParameter, match="'zeroes' is no number, no file, and not zeros, mean or median"):
         parse.baseline("zeroes", ())
 
 
@@ -165,9 +159,7 @@ def test_options_that_are_none(text: str) -> None:
 def test_methods() -> None:
     assert parse.methods([]) == [None]
     assert parse.methods(["lrp", "gradient"]) == ["lrp", "gradient"]
-    with pytest.raises(
-        typer.BadParameter, match=r"Unknown method 'lrp\.epsilom'. Did you mean 'lrp\.epsilon'"
-    ):
+    with pytest.raises(typer.BadParameter, match=r"Unknown method 'lrp\.epsilom'. Did you mean 'lrp\.epsilon'"):
         parse.methods(["lrp.epsilom"])
     with pytest.raises(typer.BadParameter, match="asked for twice"):
         parse.methods(["lrp", "lrp"])

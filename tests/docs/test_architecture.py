@@ -164,9 +164,7 @@ def folder_faults(modules: Mapping[str, Module]) -> list[str]:
 
 def layer_faults(modules: Mapping[str, Module]) -> list[str]:
     """Imports that do not go downwards, and parts that have no place yet."""
-    faults = [
-        f"{m.name}: part {m.part!r} is not in BELOW" for m in modules.values() if m.part not in {"", *BELOW}
-    ]
+    faults = [f"{m.name}: part {m.part!r} is not in BELOW" for m in modules.values() if m.part not in {"", *BELOW}]
     for module in modules.values():
         for item in imports(module):
             target = resolve(modules, item.name)
@@ -174,9 +172,7 @@ def layer_faults(modules: Mapping[str, Module]) -> list[str]:
                 continue
             if target == PACKAGE:
                 if module.part not in ("cli", "testing") and not item.name.endswith(".__version__"):
-                    faults.append(
-                        f"{module.name}:{item.line} imports {item.name} from the package's own front"
-                    )
+                    faults.append(f"{module.name}:{item.line} imports {item.name} from the package's own front")
                 continue
             part = modules[target].part
             excused = (module.part, part) in UPWARDS_WHEN_CALLED and not item.eager
@@ -225,9 +221,7 @@ def cycles(modules: Mapping[str, Module]) -> list[str]:
     """Circles of imports that Python would follow while importing."""
     graph = {
         module.name: {
-            t
-            for i in imports(module)
-            if i.eager and (t := resolve(modules, i.name)) not in (None, module.name)
+            t for i in imports(module) if i.eager and (t := resolve(modules, i.name)) not in (None, module.name)
         }
         for module in modules.values()
     }
@@ -251,9 +245,7 @@ def size_faults(modules: Mapping[str, Module]) -> list[str]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = _lines(node) - (_lines(node.body[0]) if ast.get_docstring(node) is not None else 0)
                 if body > LINES_PER_BODY:
-                    faults.append(
-                        f"{module.name}:{node.lineno} {node.name} has {body} lines, {LINES_PER_BODY} at most"
-                    )
+                    faults.append(f"{module.name}:{node.lineno} {node.name} has {body} lines, {LINES_PER_BODY} at most")
     return faults
 
 

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.backend_free
 
 whole_scores = st.lists(st.integers(-4, 4), max_size=14)
 maps = st.integers(1, 6).flatmap(
-    lambda width: st.lists(
-        st.lists(st.integers(-9, 9), min_size=width, max_size=width), min_size=1, max_size=4
-    )
+    lambda width: st.lists(st.lists(st.integers(-9, 9), min_size=width, max_size=width), min_size=1, max_size=4)
 )
 
 

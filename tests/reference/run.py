@@ -71,7 +71,7 @@ def predict(model: Any, x: np.ndarray) -> np.ndarray:
 
 def total(values: np.ndarray) -> np.ndarray:
     """Sum over everything but the samples."""
-    return values.reshape(len(values), -1).sum(axis=1)
+    return np.asarray(values.reshape(len(values), -1).sum(axis=1))
 
 
 def same(found: Any, expected: Any, tolerance: float = TIGHT, *, what: str = "") -> None:

@@ -80,7 +80,8 @@ def compute(name: str, dtype: str) -> dict[str, np.ndarray]:
         return [a.astype(dtype) for a in arrays] if isinstance(arrays, list) else arrays.astype(dtype)
 
     x, background = (cast(inputs_of(model, 2, seed=seed)) for seed in (1, 9))
-    bench, found = Bench(model, x, background=background), {}
+    bench = Bench(model, x, background=background)
+    found: dict[str, np.ndarray] = {}
     for method in EVERY:
         try:
             explanation = bench(method, target=1, **options(method))

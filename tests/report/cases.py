@@ -95,14 +95,10 @@ def sensors(count: int = 4, **more: Any) -> Explanation:
     r = 0.004 * rng.normal(size=x.shape)
     for n in range(count):
         start = 12 + 17 * (n % 4)
-        r[n, start : start + 22, (3 + n) % 6] += (
-            0.09 * np.hanning(22) * np.sign(x[n, start : start + 22, 3]) + 0.02
-        )
+        r[n, start : start + 22, (3 + n) % 6] += 0.09 * np.hanning(22) * np.sign(x[n, start : start + 22, 3]) + 0.02
         r[n, 70:84, (n + 1) % 6] -= 0.02
     coords = {"sensor": np.array(SENSORS), "time": t}
-    return explanation(
-        r, x, **{"dims": ("time", "sensor"), "coords": coords, "class_names": ACTIVITIES} | more
-    )
+    return explanation(r, x, **{"dims": ("time", "sensor"), "coords": coords, "class_names": ACTIVITIES} | more)
 
 
 def planted(count: int = 3, **more: Any) -> tuple[Explanation, np.ndarray]:

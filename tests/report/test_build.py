@@ -58,9 +58,7 @@ def test_ranked_lines_are_those_of_the_tables(name):
             assert [r.index for r in ranked] == mine["index"].tolist()
             assert [r.sum for r in ranked] == mine["sum"].tolist()
             assert [r.share for r in ranked] == mine["share"].tolist()
-            np.testing.assert_allclose(
-                [r.sum for r in ranked], sums[[r.index for r in ranked]], rtol=1e-4, atol=1e-6
-            )
+            np.testing.assert_allclose([r.sum for r in ranked], sums[[r.index for r in ranked]], rtol=1e-4, atol=1e-6)
 
 
 def test_lines_of_one_axis_are_its_features():
@@ -141,9 +139,7 @@ def test_the_truth_is_outlined():
         assert border[:, 1::2].min() == columns.min()
         assert border[:, 1::2].max() == columns.max() + 1
     again = build([e], truth=truth[..., None]).samples
-    assert [s.inputs[0].outline for s in again] == [
-        s.inputs[0].outline for s in build([e], truth=truth).samples
-    ]
+    assert [s.inputs[0].outline for s in again] == [s.inputs[0].outline for s in build([e], truth=truth).samples]
     assert all(not s.inputs[0].outline for s in build([e]).samples)
 
 
@@ -194,11 +190,7 @@ def test_one_report_shows_one_set_of_inputs():
         "The matrix is drawn turned: time from left to right.",
     )
     attrs = cases.attrs(model={"name": "other", "fingerprint": "0"})
-    assert (
-        build([e, dataclasses.replace(e, attrs=attrs)])
-        .notes[0]
-        .startswith("The explanations are of different")
-    )
+    assert build([e, dataclasses.replace(e, attrs=attrs)]).notes[0].startswith("The explanations are of different")
     with pytest.raises(BadInputError, match="explanation 2 explains other values than the first"):
         build([e, dataclasses.replace(e, inputs=e.inputs + 1)])
     with pytest.raises(BadInputError, match="has 2 samples, the first has 3"):

@@ -110,9 +110,7 @@ def test_the_policy_holds(browser, tmp_path):
 
 def two_methods():
     e = cases.sensors(3)
-    return e, dataclasses.replace(
-        e, values=-0.5 * e.values, explained=e.explained * 2, attrs=cases.attrs("lrp")
-    )
+    return e, dataclasses.replace(e, values=-0.5 * e.values, explained=e.explained * 2, attrs=cases.attrs("lrp"))
 
 
 def test_selectors_change_map_texts_and_address(browser, tmp_path):
@@ -141,9 +139,7 @@ def test_selectors_change_map_texts_and_address(browser, tmp_path):
 def test_the_address_opens_a_view(browser, tmp_path):
     browser.open(report(cases.several_targets(), tmp_path / "targets.html"), "#sample=2&target=1")
     assert browser.js("document.body.dataset.shown") == "0-2-1-0"
-    assert browser.js("document.querySelector('#answer h2').textContent").startswith(
-        "Sample 2: class running, "
-    )
+    assert browser.js("document.querySelector('#answer h2').textContent").startswith("Sample 2: class running, ")
     assert browser.js("[...document.getElementById('select-target').options].map((o) => o.text)") == [
         "standing",
         "running",
@@ -213,9 +209,7 @@ def test_boxes_and_truth_stand_where_they_should(browser, tmp_path):
                      "(Bokeh.documents[0].get_model_by_name('boxes').data)")  # fmt: skip
     best = e[1].segments("column").iloc[0]
     assert box == [best["start"] - 0.5, best["stop"] - 0.5, best["line"] - 0.5, best["line"] + 0.5]
-    lines = browser.js(
-        "(({x0, x1, y0, y1}) => [x0, x1, y0, y1])(Bokeh.documents[0].get_model_by_name('truth').data)"
-    )
+    lines = browser.js("(({x0, x1, y0, y1}) => [x0, x1, y0, y1])(Bokeh.documents[0].get_model_by_name('truth').data)")
     rows, columns = np.nonzero(truth[1])
     assert min(lines[0]) == columns.min() - 0.5
     assert max(lines[1]) == columns.max() + 0.5

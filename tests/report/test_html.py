@@ -53,9 +53,7 @@ class Page(HTMLParser):
             self.elements[place][2] += data
 
     def all(self, tag, **attributes):
-        return [
-            e for e in self.elements if e[0] == tag and all(e[1].get(k) == v for k, v in attributes.items())
-        ]
+        return [e for e in self.elements if e[0] == tag and all(e[1].get(k) == v for k, v in attributes.items())]
 
 
 def read(path):

@@ -56,12 +56,8 @@ def test_the_gap_is_relative_to_what_the_map_must_sum_to():
     assert "gap +0.100, 5.0 % of what the map must sum to (+2.00)" in fact.text.replace("\u00a0", " ")
     assert fact.grade == "poor"
     attrs = cases.attrs(largest_sum=[40.0])
-    (fact,) = [
-        f for f in sample_facts(dataclasses.replace(e, attrs=attrs), 0, 0, 2.1) if f.term == "Completeness"
-    ]
-    assert "0.2 % of the largest sum of absolute relevance at any operation (40.0)" in fact.text.replace(
-        "\u00a0", " "
-    )
+    (fact,) = [f for f in sample_facts(dataclasses.replace(e, attrs=attrs), 0, 0, 2.1) if f.term == "Completeness"]
+    assert "0.2 % of the largest sum of absolute relevance at any operation (40.0)" in fact.text.replace("\u00a0", " ")
 
 
 def test_nothing_promised_nothing_graded():
@@ -82,9 +78,7 @@ def test_absorbed_relevance_and_standard_errors_are_said():
     none = dataclasses.replace(e, absorbed=0.0 * e.explained)
     assert "Absorbed relevance" not in said(sample_facts(none, 0, 0, 1.0))
     rms = float(np.sqrt(np.mean(e.values**2)))
-    assert facts["Standard error"] == (
-        f"root mean square over cells {rms / 2:.3g}, beside {rms:.3g} for the map"
-    )
+    assert facts["Standard error"] == (f"root mean square over cells {rms / 2:.3g}, beside {rms:.3g} for the map")
 
 
 def test_a_method_in_words():

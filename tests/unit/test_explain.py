@@ -421,7 +421,10 @@ def test_a_method_of_ones_own_that_returns_the_wrong_shape():
             found = super().attribute(session, batch)
             return type(found)(values=tuple(v[:, 0] for v in found.values))
 
-    message = r"Wrong\.attribute must return one array \(B, T, \*S\) per input, here of shape \[\(5, 1, 3, 2\)\]; it returned \[\(5, 3, 2\)\]"
+    message = (
+        r"Wrong\.attribute must return one array \(B, T, \*S\) per input, here of shape \[\(5, 1, 3, 2\)\]; "
+        r"it returned \[\(5, 3, 2\)\]"
+    )
     with pytest.raises(ks.KerascopeError, match=message):
         ks.explain(linear(), X, Wrong())
 

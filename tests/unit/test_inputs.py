@@ -282,11 +282,11 @@ def test_dims_that_do_not_fit():
 
 
 def test_coords_that_do_not_fit():
-    with pytest.raises(ks.UnknownNameError, match="Unknown dim in coords 'sensors'. Did you mean 'sensor'"):
+    with pytest.raises(ks.UnknownNameError, match=r"Unknown dim in coords 'sensors'. Did you mean 'sensor'"):
         check_coords({"sensors": [1, 2]}, {"time": 3, "sensor": 2})
     with pytest.raises(ks.BadInputError, match=r"coords for 'sensor' have shape \(3,\); the dim has 2 entries"):
         check_coords({"sensor": [1, 2, 3]}, {"sensor": 2})
-    with pytest.raises(ks.UnknownNameError, match="Unknown dim in coords 'colum'. Did you mean 'column'"):
+    with pytest.raises(ks.UnknownNameError, match=r"Unknown dim in coords 'colum'. Did you mean 'column'"):
         ks.explain(linear(), X, "random", coords={"colum": ["a", "b"]})
 
 
@@ -298,7 +298,7 @@ def test_class_names():
     assert e.target_name(0) == "sit"
     with pytest.raises(ks.BadInputError, match=r"one name for each output unit \(.*: 4\); got 3 names"):
         ks.explain(model, X, "random", class_names=["a", "b", "c"])
-    with pytest.raises(ks.BadInputError, match="one name for each output unit.*got 'abcd'"):
+    with pytest.raises(ks.BadInputError, match=r"one name for each output unit.*got 'abcd'"):
         ks.explain(model, X, "random", class_names="abcd")
 
 
@@ -338,12 +338,12 @@ def test_names_for_several_inputs():
     e = ks.explain(model, arrays, "random")
     assert e.dims == {"series": ("time", "sensor"), "table": ("feature",)}
     assert e.coords["sensor"].tolist() == ["a", "b"]
-    with pytest.raises(ks.UnknownNameError, match="Unknown input in dims 'serie'. Did you mean 'series'"):
+    with pytest.raises(ks.UnknownNameError, match=r"Unknown input in dims 'serie'. Did you mean 'series'"):
         ks.explain(model, PAIR, "random", dims={"serie": ("a", "b")})
     with pytest.raises(ks.BadInputError, match=r"takes 2 inputs: give dims as a dict by input \(series, table\)"):
         ks.explain(model, PAIR, "random", dims=("time", "sensor"))
     same = {"series": ("time", "fact"), "table": ("fact",)}
-    with pytest.raises(ks.BadInputError, match="sizes 2 and 3 along 'fact'.*give their dims different names"):
+    with pytest.raises(ks.BadInputError, match=r"sizes 2 and 3 along 'fact'.*give their dims different names"):
         ks.explain(model, PAIR, "random", dims=same, coords={"fact": [1, 2, 3]})
 
 

@@ -29,7 +29,7 @@ class Mine(Method):
     paper: ClassVar[str] = "none yet"
 
     def attribute(self, session, batch):
-        grads, explained, logits = session.gradients(batch.inputs, batch.selection)
+        grads, _explained, _logits = session.gradients(batch.inputs, batch.selection)
         return Attribution(values=tuple(np.abs(g) ** np.asarray(self.power, g.dtype) for g in grads))
 
 

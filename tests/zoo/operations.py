@@ -222,6 +222,6 @@ def no_rule_operations() -> keras.Model:
     """Operations that can be differentiated but have no rule."""
     x = keras.Input((5, 3))
     h = layers.Dense(3)(x)
-    products = [ops.matmul(h, ops.transpose(h, (0, 2, 1))), ops.logsumexp(h, axis=2, keepdims=True)]
+    products = [ops.matmul(h, ops.transpose(h, (0, 2, 1))), ops.logsumexp(h, axis=(2,), keepdims=True)]
     flat = layers.Concatenate()([layers.Flatten()(result) for result in products])
     return keras.Model(x, layers.Dense(3)(flat))

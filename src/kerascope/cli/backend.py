@@ -94,9 +94,7 @@ def _as_asked(wanted: str, found: list[str]) -> str:
         return wanted
     instead = f"Installed: {', '.join(found)}. Set KERAS_BACKEND to one of these, or unset it."
     if wanted not in BACKENDS:
-        raise BackendError(
-            f"KERAS_BACKEND is {wanted!r}, but kerascope runs on {', '.join(BACKENDS)} only. {instead}"
-        )
+        raise BackendError(f"KERAS_BACKEND is {wanted!r}, but kerascope runs on {', '.join(BACKENDS)} only. {instead}")
     raise BackendError(f"KERAS_BACKEND is {wanted!r}, which is not installed here. {instead}")
 
 

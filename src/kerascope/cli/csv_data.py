@@ -66,9 +66,7 @@ def read_matrices(files: Sequence[Path]) -> tuple[np.ndarray, Matrix]:
             ("column", matrix.columns, first.columns),
         ):
             if names != expected:
-                raise BadInputError(
-                    f"{file} names other {kind}s than {files[0]}: {_difference(names, expected)}."
-                )
+                raise BadInputError(f"{file} names other {kind}s than {files[0]}: {_difference(names, expected)}.")
         values[i] = matrix.values
     return values, first
 
@@ -134,9 +132,7 @@ def _numbers(file: Path, body: list[tuple[int, list[str]]], start: int) -> np.nd
             try:
                 values[i, j] = float(cell)
             except ValueError:
-                raise BadInputError(
-                    f"{file}, line {number}, column {start + j + 1}: {_what_is_wrong(cell)}"
-                ) from None
+                raise BadInputError(f"{file}, line {number}, column {start + j + 1}: {_what_is_wrong(cell)}") from None
     return values
 
 

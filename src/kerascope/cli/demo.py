@@ -26,9 +26,7 @@ PLANTED, MOTIONS = "planted", "basic_motions"
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make for the results.")] = Path(
-        "kerascope-demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make for the results.")] = Path("kerascope-demo"),
     force: opt.Force = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -131,9 +129,7 @@ def _explained(
     for method, given in wanted.items():
         with progress_bar(f"{name}, {method}", quiet=quiet) as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", KerascopeWarning)
-            found.append(
-                explain(model, _as_taken(model, data.x), method, progress=progress, **names, **given)
-            )
+            found.append(explain(model, _as_taken(model, data.x), method, progress=progress, **names, **given))
         found[-1].save(folder / name / f"{method}.zarr")
     report(found, folder / name / "report.html", truth=truth)
     return found

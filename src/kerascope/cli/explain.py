@@ -112,9 +112,7 @@ def _plan(request: Request) -> Outputs:
     """Check the places of the results, and the methods' names only where they name stores."""
     from kerascope.cli import outputs
 
-    return outputs.plan(
-        request.out, request.report, request.method, force=request.force, inputs=request.inputs
-    )
+    return outputs.plan(request.out, request.report, request.method, force=request.force, inputs=request.inputs)
 
 
 class _Work:
@@ -141,9 +139,7 @@ class _Work:
         self.coords.update(parse.coords(request.coord))
         if self.data.samples is not None:
             self.coords["sample"] = self.data.samples
-        self.background = (
-            None if request.background is None else io.read_array(request.background, inputs=inputs)
-        )
+        self.background = None if request.background is None else io.read_array(request.background, inputs=inputs)
         given = parse.options(request.option)
         if request.baseline is not None:
             given.append((None, "baseline", parse.baseline(request.baseline, inputs)))
@@ -170,9 +166,7 @@ class _Work:
             progress_bar(method or "recommended method", quiet=request.quiet) as progress,
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter(
-                "ignore", KerascopeWarning
-            )  # they stand in the result, and are printed with it
+            warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are printed with it
             try:
                 return self._run(explainer, progress)
             except BadInputError as error:

@@ -45,9 +45,7 @@ def inspect(
         _print(terminal.stdout(), found)
 
 
-def _look(
-    path: Path, method: str, data: str | None, *, unsafe: bool, custom_objects: Sequence[Path]
-) -> dict[str, Any]:
+def _look(path: Path, method: str, data: str | None, *, unsafe: bool, custom_objects: Sequence[Path]) -> dict[str, Any]:
     """Return everything that is shown, as plain data."""
     from kerascope._version import __version__
     from kerascope.cli.custom import load_custom_objects
@@ -58,11 +56,7 @@ def _look(
     from kerascope.registry import METHODS
 
     model = load_model(path, unsafe=unsafe, custom_objects=load_custom_objects(custom_objects))
-    x = (
-        None
-        if data is None
-        else read_array(data, inputs=[t.name for t in getattr(model, "inputs", None) or ()])
-    )
+    x = None if data is None else read_array(data, inputs=[t.name for t in getattr(model, "inputs", None) or ()])
     session = open_session(model, x)
     graph, chosen, problem = session.view.logits, METHODS[method], None
     try:
@@ -75,9 +69,7 @@ def _look(
         operations = chosen.rule_table(session)
     except KerascopeError as error:
         problem = problem or str(error)
-        operations = [
-            {"node": n.name, "layer": n.op.label, "kind": n.op.kind, "rule": ""} for n in session.view.logits
-        ]
+        operations = [{"node": n.name, "layer": n.op.label, "kind": n.op.kind, "rule": ""} for n in session.view.logits]
     return {
         "kerascope": __version__,
         "model": {"path": str(path), "name": model.name, "parameters": int(model.count_params())},
@@ -95,9 +87,7 @@ def _print(console: Console, found: dict[str, Any]) -> None:
     console.print(Text(f"Model {model['name']}: {model['parameters']:,} parameters", style="bold"))
     console.print(f"\n{len(found['operations'])} operations, with their rules under {found['method']}:")
     if found["problem"]:
-        console.print(
-            Text(f"{found['method']} does not fit: {found['problem']}", style="yellow"), soft_wrap=True
-        )
+        console.print(Text(f"{found['method']} does not fit: {found['problem']}", style="yellow"), soft_wrap=True)
     table = _table("", "operation", "layer", "kind", "rule")
     for i, row in enumerate(found["operations"]):
         table.add_row(str(i), *(Text(str(row[key])) for key in ("node", "layer", "kind", "rule")))

@@ -78,9 +78,7 @@ class Data:
         coords = dict(self.coords) if dims is None or tuple(dims) == self.dims else {}
         if self.axis_names:
             names = chosen or ("row", "column")
-            coords.update(
-                {names[axis]: values for axis, values in self.axis_names.items() if axis < len(names)}
-            )
+            coords.update({names[axis]: values for axis, values in self.axis_names.items() if axis < len(names)})
         return chosen, coords
 
 
@@ -153,9 +151,7 @@ def _lines(path: Path, what: str) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(
-            f"{what}: {path} is not readable as text, one name per line ({error})."
-        ) from error
+        raise BadInputError(f"{what}: {path} is not readable as text, one name per line ({error}).") from error
     lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
@@ -202,8 +198,7 @@ def _reader(path: Path) -> _Reader:
         return _read_hdf5
     if suffix in (".pkl", ".pickle", ".pt", ".pth"):
         raise BadInputError(
-            f"{path}: kerascope never opens pickled files, which can run code. Save the array with "
-            f"numpy.save."
+            f"{path}: kerascope never opens pickled files, which can run code. Save the array with numpy.save."
         )
     raise BadInputError(f"{path} is of no format that kerascope reads. {FORMATS}")
 
@@ -338,8 +333,7 @@ def _refuse_pickle(path: Path, array: Any) -> None:
     )
     if any("pickle" in repr(codec).lower() for codec in codecs):
         raise BadInputError(
-            f"{path}: the array {array.name} is pickled, which can run code; it is never opened. Store plain "
-            f"numbers."
+            f"{path}: the array {array.name} is pickled, which can run code; it is never opened. Store plain numbers."
         )
 
 
@@ -357,9 +351,7 @@ def _choose(path: Path, key: str | None, found: Mapping[str, str], inputs: Seque
         raise BadInputError(f"{path} holds no arrays.")
     listed = ", ".join(f"{name} {text}".strip() for name, text in list(found.items())[:30])
     more = f" and {len(found) - 30} more" if len(found) > 30 else ""
-    raise BadInputError(
-        f"{path} holds several arrays: {listed}{more}. Say which: {path}::{next(iter(found))}"
-    )
+    raise BadInputError(f"{path} holds several arrays: {listed}{more}. Say which: {path}::{next(iter(found))}")
 
 
 def _one_or_all(arrays: dict[str, Any], inputs: Sequence[str]) -> Any:

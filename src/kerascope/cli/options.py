@@ -22,19 +22,11 @@ Method = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option(
-        help="What to explain: a class (number or name), one per sample (a,b,c or FILE), all, top:3."
-    ),
+    typer.Option(help="What to explain: a class (number or name), one per sample (a,b,c or FILE), all, top:3."),
 ]
-Background = Annotated[
-    str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")
-]
-Baseline = Annotated[
-    str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")
-]
-Labels = Annotated[
-    str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")
-]
+Background = Annotated[str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")]
+Baseline = Annotated[str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")]
+Labels = Annotated[str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")]
 ClassNames = Annotated[str | None, typer.Option(help="FILE with one name per class, or a,b,c.")]
 Dims = Annotated[str | None, typer.Option(help="Names of one sample's axes, as time,sensor.")]
 Coord = Annotated[

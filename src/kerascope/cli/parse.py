@@ -39,9 +39,7 @@ def dims(text: str | None) -> tuple[str, ...] | None:
         return None
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
-        raise typer.BadParameter(
-            f"{text!r} is no list of different names. Write time,sensor.", param_hint="--dims"
-        )
+        raise typer.BadParameter(f"{text!r} is no list of different names. Write time,sensor.", param_hint="--dims")
     return names
 
 
@@ -111,9 +109,7 @@ def _class(text: str, names: Sequence[str] | None) -> int:
     raise BadTargetError(f"--target: {unknown_name('class', text, names)}")
 
 
-def labels(
-    spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None
-) -> list[str] | None:
+def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None) -> list[str] | None:
     """Return the true class of each sample by name, for the samples chosen.
 
     Args:
@@ -129,9 +125,7 @@ def labels(
         raise BadInputError(f"--labels holds {len(values)} labels for {count} samples in the data.")
     known = dict(enumerate(names or ()))
     numbered = values.dtype.kind in "iu"
-    return [
-        known.get(v, f"class {v}") if numbered else str(v) for v in values[chosen or slice(None)].tolist()
-    ]
+    return [known.get(v, f"class {v}") if numbered else str(v) for v in values[chosen or slice(None)].tolist()]
 
 
 def baseline(text: str | None, inputs: Sequence[str]) -> Any:

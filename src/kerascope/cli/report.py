@@ -11,9 +11,7 @@ from kerascope.cli import options as opt
 
 
 def report(
-    stores: Annotated[
-        list[Path], typer.Argument(help="Zarr stores that 'explain --out' wrote.", show_default=False)
-    ],
+    stores: Annotated[list[Path], typer.Argument(help="Zarr stores that 'explain --out' wrote.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option(help="Heading; without one the model is named.")] = None,
     force: opt.Force = False,

@@ -89,9 +89,7 @@ def map_blocks(
         yield start, block if lead == 2 else block[:, None]
 
 
-def profile(
-    values: NDArray[Any], dims: tuple[str, ...], dim: str, *, absolute: bool = False
-) -> NDArray[np.float64]:
+def profile(values: NDArray[Any], dims: tuple[str, ...], dim: str, *, absolute: bool = False) -> NDArray[np.float64]:
     """Sum relevance over all axes of a sample but one.
 
     P[n, i] = sum of A over the cells of sample n that have index i along `dim`; with `absolute`, the sum of

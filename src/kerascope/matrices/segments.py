@@ -127,9 +127,7 @@ def offsets(maps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
     return offset, positive, negative
 
 
-def _stretches_of_maps(
-    maps: NDArray[np.float64], first: int
-) -> tuple[list[dict[str, NDArray[Any]]], NDArray[Any]]:
+def _stretches_of_maps(maps: NDArray[np.float64], first: int) -> tuple[list[dict[str, NDArray[Any]]], NDArray[Any]]:
     """Find the stretches along the last axis of each map, one sign after the other.
 
     Args:

@@ -100,8 +100,7 @@ def _read_zip(path: Path) -> StoredModel:
             if _CONFIG not in names:
                 hint = "It looks like a PyTorch file. " if any(n.endswith("data.pkl") for n in names) else ""
                 raise BadInputError(
-                    f"{path} is a zip archive without {_CONFIG}, so it is not a Keras model. "
-                    f"{hint}{SAVE_AGAIN}"
+                    f"{path} is a zip archive without {_CONFIG}, so it is not a Keras model. {hint}{SAVE_AGAIN}"
                 )
             config = _parse(path, archive.read(_CONFIG))
             metadata = _parse(path, archive.read(_METADATA)) if _METADATA in names else {}
@@ -134,8 +133,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
             )
         if name in seen:
             raise UnsafeModelError(
-                f"{path} holds {name!r} twice, so it is unclear which one counts. Keras never writes such a "
-                f"file."
+                f"{path} holds {name!r} twice, so it is unclear which one counts. Keras never writes such a file."
             )
         seen.add(name)
         if member.file_size > max(_BOMB_FLOOR, _BOMB_RATIO * member.compress_size) or (
@@ -164,9 +162,7 @@ def _stored_in_zip(path: Path, archive: zipfile.ZipFile, names: set[str]) -> int
             f"where "
             f"you trust it and save it again in the default format: model.save('model.keras')."
         )
-    raise BadInputError(
-        f"{path} holds an architecture but no weights ({_WEIGHTS_H5} is missing). {SAVE_AGAIN}"
-    )
+    raise BadInputError(f"{path} holds an architecture but no weights ({_WEIGHTS_H5} is missing). {SAVE_AGAIN}")
 
 
 def _read_h5(path: Path) -> StoredModel:
@@ -176,8 +172,7 @@ def _read_h5(path: Path) -> StoredModel:
             text = file.attrs.get("model_config")
             if text is None:
                 raise BadInputError(
-                    f"{path} is an HDF5 file without an architecture: it holds weights only, or data. "
-                    f"{SAVE_AGAIN}"
+                    f"{path} is an HDF5 file without an architecture: it holds weights only, or data. {SAVE_AGAIN}"
                 )
             config = _parse(path, text)
             version = file.attrs.get("keras_version", "unknown")
@@ -188,9 +183,7 @@ def _read_h5(path: Path) -> StoredModel:
     except KerascopeError:
         raise
     except _DAMAGE as error:
-        raise BadInputError(
-            f"{path} is a damaged or incomplete HDF5 file ({error}): copy it again."
-        ) from error
+        raise BadInputError(f"{path} is a damaged or incomplete HDF5 file ({error}): copy it again.") from error
     version = version.decode("utf-8", "replace") if isinstance(version, bytes) else str(version)
     return StoredModel(path, "h5", config, version, stored)
 
@@ -246,9 +239,7 @@ def _parse(path: Path, text: Any) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInputError(
-            f"The architecture in {path} is not readable JSON ({error}): copy it again."
-        ) from error
+        raise BadInputError(f"The architecture in {path} is not readable JSON ({error}): copy it again.") from error
     if not isinstance(content, dict):
         raise BadInputError(
             f"The architecture in {path} is a JSON {type(content).__name__}, not an object. {SAVE_AGAIN}"

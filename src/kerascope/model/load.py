@@ -85,8 +85,7 @@ def _checked_objects(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]
     for name, value in objects.items():
         if not isinstance(name, str) or not callable(value):
             raise BadInputError(
-                f"custom_objects must map names to classes or functions, not {name!r} to "
-                f"{type(value).__name__}."
+                f"custom_objects must map names to classes or functions, not {name!r} to {type(value).__name__}."
             )
     return objects
 

@@ -133,9 +133,7 @@ def dims_of(e: Explanation, key: str) -> tuple[str, ...]:
     return e.sample_dims(input=key or None)
 
 
-def choose_samples(
-    explanations: Sequence[Explanation], samples: Sequence[int] | None
-) -> tuple[list[int], list[str]]:
+def choose_samples(explanations: Sequence[Explanation], samples: Sequence[int] | None) -> tuple[list[int], list[str]]:
     """Return the indices of the samples to show, and what to say about those left out."""
     first = explanations[0]
     count = len(first)
@@ -154,9 +152,7 @@ def choose_samples(
         return list(wanted), []
     why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None else "")
     some = "Shown: the first" if samples is None else "Shown: of those chosen, the first"
-    return list(wanted[:most]), [
-        f"{some} {most} of {len(wanted)} samples: {len(wanted) - most} are left out {why}."
-    ]
+    return list(wanted[:most]), [f"{some} {most} of {len(wanted)} samples: {len(wanted) - most} are left out {why}."]
 
 
 def targets_of(e: Explanation) -> int:
@@ -253,9 +249,7 @@ def _value_limits(cells: Sequence[Array]) -> tuple[float, float]:
     return (float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 1.0)
 
 
-def _views(
-    e: Explanation, m: int, labels: Sequence[str], drawn: Sequence[tuple[Panel, tuple[str, ...]]]
-) -> list[View]:
+def _views(e: Explanation, m: int, labels: Sequence[str], drawn: Sequence[tuple[Panel, tuple[str, ...]]]) -> list[View]:
     """Return the views of one explanation: every sample, target and input."""
     out = []
     for s, t in itertools.product(range(len(labels)), range(min(targets_of(e), MOST_TARGETS))):

@@ -172,14 +172,8 @@ def method_facts(e: Explanation) -> tuple[Fact, ...]:
         facts.append(Fact("Chosen because", str(e.attrs["method_reason"])))
     if model:
         count = model.get("parameters")
-        size = (
-            f", {count:,} parameters".replace(",", "\u2009").replace("\u2009 ", ", ")
-            if count is not None
-            else ""
-        )
-        facts.append(
-            Fact("Model", f"{model.get('name', '')}{size}; fingerprint {model.get('fingerprint', '')}")
-        )
+        size = f", {count:,} parameters".replace(",", "\u2009").replace("\u2009 ", ", ") if count is not None else ""
+        facts.append(Fact("Model", f"{model.get('name', '')}{size}; fingerprint {model.get('fingerprint', '')}"))
     facts += _graph_facts(graph)
     facts.append(Fact("Run", _run_text(e.attrs)))
     return tuple(facts)
@@ -200,7 +194,5 @@ def _run_text(attrs: Mapping[str, Any]) -> str:
     parts += [f"{name} {attrs[name]}" for name in ("kerascope", "keras") if attrs.get(name)]
     if attrs.get("backend"):
         parts.append(f"{attrs['backend']} {attrs.get('backend_version', '')}".strip())
-    parts += [
-        f"{label} {attrs[key]}" for label, key in (("NumPy", "numpy"), ("Python", "python")) if attrs.get(key)
-    ]
+    parts += [f"{label} {attrs[key]}" for label, key in (("NumPy", "numpy"), ("Python", "python")) if attrs.get(key)]
     return ", ".join(parts) or "not recorded"

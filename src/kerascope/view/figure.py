@@ -152,9 +152,7 @@ class _Places:
 class _Drawing:
     """One sample and what is drawn of it; each method draws on axes or a figure given to it."""
 
-    def __init__(
-        self, one: Explanation, panel: Panel, truth: npt.NDArray[np.bool_] | None, segments: bool
-    ) -> None:
+    def __init__(self, one: Explanation, panel: Panel, truth: npt.NDArray[np.bool_] | None, segments: bool) -> None:
         key = panel.key or None
         self.one, self.panel, self.truth = one, panel, truth
         self.relevance = one.matrix(0, input=key).reshape(panel.rows.size, panel.columns.size)
@@ -191,9 +189,7 @@ class _Drawing:
             axes.set_xlabel("")
             if mappable is not None:
                 x = 0.0 if axes is left else place.width + _GAP
-                bar = figure.colorbar(
-                    mappable, cax=place.axes(x, -0.13, place.width, 0.07), orientation="horizontal"
-                )
+                bar = figure.colorbar(mappable, cax=place.axes(x, -0.13, place.width, 0.07), orientation="horizontal")
                 bar.ax.xaxis.set_ticks_position("top")
                 bar.ax.tick_params(labelsize=8, length=2)
                 bar.outline.set_linewidth(0.4)
@@ -260,9 +256,7 @@ class _Drawing:
         _label(axes, self.panel.across, "x")
         _label(axes, self.panel.down, "y")
         for left, top, width, height in self.boxes:
-            axes.add_patch(
-                Rectangle((left, top), width, height, fill=False, edgecolor="white", linewidth=2.2)
-            )
+            axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor="white", linewidth=2.2))
             axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=INK, linewidth=1.0))
         if self.truth is not None:
             lines = self._border()

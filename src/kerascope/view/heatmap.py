@@ -116,9 +116,7 @@ def normalise(values: Floats, limit: float) -> Floats:
     return np.clip(np.asarray(values, dtype=np.float64) / limit, -1.0, 1.0)
 
 
-def colour(
-    values: Floats, limit: float | None = None, name: PaletteName = "relevance", size: int = 255
-) -> Bytes:
+def colour(values: Floats, limit: float | None = None, name: PaletteName = "relevance", size: int = 255) -> Bytes:
     """Colour a signed array: white at zero, the palette's ends at -limit and limit.
 
     Args:
@@ -178,9 +176,7 @@ def outline(mask: npt.NDArray[np.bool_]) -> list[tuple[float, float, float, floa
     level = inside[1:, 1:-1] != inside[:-1, 1:-1]  # (H + 1, W): an edge above row i
     upright = inside[1:-1, 1:] != inside[1:-1, :-1]  # (H, W + 1): an edge left of column j
     lines = [(float(i), float(a), float(i), float(b)) for i, row in enumerate(level) for a, b in _runs(row)]
-    lines += [
-        (float(a), float(j), float(b), float(j)) for j, row in enumerate(upright.T) for a, b in _runs(row)
-    ]
+    lines += [(float(a), float(j), float(b), float(j)) for j, row in enumerate(upright.T) for a, b in _runs(row)]
     return lines
 
 

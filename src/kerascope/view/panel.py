@@ -179,9 +179,7 @@ def make_axis(dim: str, size: int, labels: Any = None) -> Axis:
     if labels is None or len(labels) != size:
         return Axis(dim, tuple(str(i) for i in range(size)))
     values = np.asarray(labels)
-    names = (
-        tuple(_name(v) for v in values.tolist()) if values.dtype.kind in "fiub" else tuple(map(_name, values))
-    )
+    names = tuple(_name(v) for v in values.tolist()) if values.dtype.kind in "fiub" else tuple(map(_name, values))
     if values.dtype.kind not in "fiu":
         return Axis(dim, names, labelled=values.dtype.kind not in "mM")
     numbers = values.astype(np.float64)
