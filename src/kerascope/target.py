@@ -114,9 +114,20 @@ class Selection:
 
     def numbers_own(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         """Return the explained numbers (N, T) of the samples themselves, from their logits (NumPy)."""
-        with exact(str(logits[0].dtype)):
-            _, explained = self.seed([ops.convert_to_tensor(z) for z in logits], *self.tensors)
-        return backend.to_numpy(explained)
+        if self.fn is not None:
+            return self._function_values(logits)[:, None]
+        settled = self.fixed(logits)
+        flat = logits[0].reshape(len(logits[0]), -1)
+        values = np.take_along_axis(flat, settled.codes, axis=1)
+        if settled.against is None:
+            return values
+        others = (flat.sum(axis=1, keepdims=True) - values) / max(flat.shape[1] - 1, 1)
+        chosen = np.take_along_axis(flat, np.maximum(settled.against, 0), axis=1)
+        return values - np.where(settled.against == _MEAN, others, chosen)
+
+    def _function_values(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        with backend.inference(), exact(str(logits[0].dtype)):
+            return backend.to_numpy(self._call([ops.convert_to_tensor(z) for z in logits]))
 
     def numbers(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         """Return, for settled targets, the explained numbers (N, T, M) at M other inputs' logits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,6 +16,16 @@ from kerascope.model.propagate import Walked, forward
 from kerascope.model.trace import exact
 
 TIGHT = 1e-9
+
+
+@dataclass(frozen=True)
+class SentBack:
+    """What a walk found: the samples, relevance of their cells, what was absorbed, and the gap in the sums."""
+
+    inputs: np.ndarray
+    values: np.ndarray
+    absorbed: np.ndarray
+    completeness_gap: np.ndarray
 
 
 class Bench:
@@ -56,6 +67,15 @@ class Bench:
     def relevance_of_input(self, walked: Walked) -> np.ndarray:
         """Return what arrived at the input."""
         return backend.to_numpy(walked.values[self.session.view.logits.inputs[0]])
+
+    def sent_back(self, rule: Any, relevance: np.ndarray) -> SentBack:
+        """Send a given relevance (outputs,) of every sample back, with one rule at every kernel."""
+        start = np.tile(relevance, (len(self.x), 1)).astype(self.x.dtype)
+        walked = self.walk(ks.Composite([("*", rule)]), self.x, start)
+        values, absorbed = self.relevance_of_input(walked), np.zeros(len(self.x))
+        if walked.absorbed is not None:
+            absorbed = backend.to_numpy(walked.absorbed)
+        return SentBack(self.x, values, absorbed, total(values) - (relevance.sum() - absorbed))
 
 
 def explain(model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any) -> ks.Explanation:

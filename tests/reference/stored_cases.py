@@ -12,7 +12,7 @@ from keras import layers
 
 import kerascope as ks
 from tests.reference.every import EVERY, options
-from tests.reference.nets import average_head, cnn, mlp, normalised, residual, samples, stack, weigh
+from tests.reference.nets import average_head, cnn, mlp, normalised, samples, stack, weigh
 from tests.reference.run import Bench
 
 FOLDER = Path(__file__).parent / "stored"
@@ -57,7 +57,6 @@ CASES: dict[str, Callable[[], Any]] = {
     "convolutions": cnn,
     "global average": average_head,
     "batch norm": normalised,
-    "residual": residual,
     "sequence": sequence,
     "gated": gated,
     "two inputs": two_inputs,

@@ -264,7 +264,7 @@ def test_c21_c22_a_convolution_is_a_dense_layer(build, float64):
     for mine, theirs in zip(head.weights, conv.layers[-1].weights, strict=True):
         mine.assign(theirs)
     x, background = samples(shape), samples(shape, 3, seed=9)
-    flat = Bench(dense, x.reshape(3, 16), background=background.reshape(2, 16))
+    flat = Bench(dense, x.reshape(3, 16), background=background.reshape(3, 16))
     compare_everywhere(Bench(conv, x, background=background), flat, (*GRADIENTS, *SIGNALS, "occlusion", *RULES))
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras import layers, ops
+from keras import layers
 
 import kerascope as ks
 from kerascope import rules
 from tests.reference import replicas
 from tests.reference.nets import samples, stack
 from tests.reference.replicas import Matrix, Replica, matrix_of, through
-from tests.reference.run import Bench, same
+from tests.reference.run import Bench, SentBack, same
 
 LOW, HIGH = -1.0, 1.25
 
@@ -106,16 +106,10 @@ def case(name: str, *, bias: bool, after_relu: bool) -> tuple[Bench, tuple[Matri
     return bench, (matrix,), np.random.default_rng(3).normal(size=matrix.w.shape[1])
 
 
-def sent_back(bench: Bench, rule: rules.Rule, relevance: np.ndarray) -> ks.Explanation:
-    """Send a given relevance (outputs,) of every sample back through the model's one kernel layer."""
-    method = ks.LRP(composite=ks.Composite([("*", rule)]), start="one")
-    return bench(method, target=lambda z: ops.sum(z * ops.cast(relevance, z.dtype), axis=-1))
-
-
-def check(explanation: ks.Explanation, row: Row, matrices: tuple[Matrix, ...], relevance: np.ndarray) -> None:
+def check(found: SentBack, row: Row, matrices: tuple[Matrix, ...], relevance: np.ndarray) -> None:
     """Compare what every input received, and what was absorbed, with the replica, back to front."""
     received, absorbed = [], []
-    for x in explanation.inputs:
+    for x in found.inputs:
         inputs = [x.reshape(-1)]
         for matrix in matrices[:-1]:
             inputs.append(inputs[-1] @ matrix.w + matrix.b)
@@ -126,9 +120,9 @@ def check(explanation: ks.Explanation, row: Row, matrices: tuple[Matrix, ...], r
         received.append(r.reshape(x.shape))
         absorbed.append(lost)
     size = np.max(np.abs(received), initial=1.0)
-    same(explanation.values, received, what="relevance of the inputs")
-    assert np.max(np.abs(explanation.absorbed - absorbed)) <= 1e-9 * size, (explanation.absorbed, absorbed)
-    assert np.max(np.abs(explanation.completeness_gap)) <= 1e-9 * size
+    same(found.values, received, what="relevance of the inputs")
+    assert np.max(np.abs(found.absorbed - absorbed)) <= 1e-9 * size, (found.absorbed, absorbed)
+    assert np.max(np.abs(found.completeness_gap)) <= 1e-9 * size
 
 
 # Without a bias, and on inputs known to be non-negative, one layer of each form will do.
@@ -147,7 +141,7 @@ def test_rules_on_layer(name, bias, after_relu, float64):
     bench, matrices, relevance = case(name, bias=bias, after_relu=after_relu)
     for label, row in RULES.items():
         try:
-            check(sent_back(bench, row.rule, relevance), row, matrices, relevance)
+            check(bench.sent_back(row.rule, relevance), row, matrices, relevance)
         except AssertionError as error:
             raise AssertionError(f"{label}: {error}") from error
 
@@ -165,7 +159,7 @@ def test_box_rule_on_layer(name, float64):
             "high": np.broadcast_to(high, shape).reshape(-1),
         }
         row = Row(rules.ZBox(low, high), replicas.z_box, spread)
-        check(sent_back(bench, row.rule, relevance), row, matrices, relevance)
+        check(bench.sent_back(row.rule, relevance), row, matrices, relevance)
 
 
 @pytest.mark.parametrize("kind", ["SeparableConv1D", "SeparableConv2D"])
@@ -185,7 +179,7 @@ def test_rules_on_separable(kind, float64):
     matrices = matrix_of(depthwise, shape), matrix_of(pointwise, (*shape[:-1], 4))
     relevance = np.random.default_rng(3).normal(size=matrices[1].w.shape[1])
     for row in RULES.values():
-        check(sent_back(bench, row.rule, relevance), row, matrices, relevance)
+        check(bench.sent_back(row.rule, relevance), row, matrices, relevance)
 
 
 def test_padding_layer_becomes_the_convolutions(float64):
@@ -203,18 +197,18 @@ def test_padding_layer_becomes_the_convolutions(float64):
     matrix = Matrix(whole.w[inside.reshape(-1)], whole.b)
     relevance = np.random.default_rng(3).normal(size=matrix.w.shape[1])
     for row in RULES.values():
-        check(sent_back(bench, row.rule, relevance), row, (matrix,), relevance)
+        check(bench.sent_back(row.rule, relevance), row, (matrix,), relevance)
 
 
 def test_pass_hands_relevance_on_and_refuses_another_shape(float64):
     """Pass gives input i what arrived at output i; where shapes differ that means nothing."""
     square = Bench(stack((5,), layers.Dense(5)), samples((5,)))
     relevance = np.arange(5.0) - 2
-    passed = sent_back(square, rules.Pass(), relevance)
+    passed = square.sent_back(rules.Pass(), relevance)
     same(passed.values, np.tile(relevance, (3, 1)))
     assert np.all(passed.absorbed == 0)
     with pytest.raises(ks.IncompatibleMethodError, match="differ in shape"):
-        sent_back(Bench(stack((5,), layers.Dense(4)), samples((5,))), rules.Pass(), relevance[:4])
+        Bench(stack((5,), layers.Dense(4)), samples((5,))).sent_back(rules.Pass(), relevance[:4])
 
 
 def test_a_sample_in_a_corner_of_the_box(float64):
@@ -223,6 +217,6 @@ def test_a_sample_in_a_corner_of_the_box(float64):
     model = stack((4,), layer)
     layer.kernel.assign(np.array([[0.3, 1.0], [-0.7, 1.0], [0.1, -1.0], [-0.9, 1.0]]))
     corner = np.where(np.array([0.3, -0.7, 0.1, -0.9]) > 0, 0.1, 0.7)[None]
-    found = sent_back(Bench(model, corner), rules.ZBox(0.1, 0.7), np.array([1.0, 0.0]))
+    found = Bench(model, corner).sent_back(rules.ZBox(0.1, 0.7), np.array([1.0, 0.0]))
     assert np.all(found.values == 0)
     assert found.absorbed[0] == 1.0

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-import kerascope as ks
 from kerascope import rules
 from tests.reference.nets import samples, stack, weigh, weights_of
 from tests.reference.replicas import Matrix, share_in_proportion
-from tests.reference.run import TIGHT, Bench, predict, same
+from tests.reference.run import TIGHT, Bench, SentBack, predict, same
 
 
 def functional(shape: tuple[int, ...], build: Callable[[Any], Any]) -> Any:
@@ -39,16 +38,13 @@ def matrix(model: Any, shape: tuple[int, ...]) -> Matrix:
     return Matrix(predict(model, np.eye(size).reshape(size, *shape)) - added, added)
 
 
-def sent_back(model: Any, x: np.ndarray, *, seed: int = 3) -> tuple[ks.Explanation, np.ndarray]:
-    """Send drawn relevance back from the model's outputs; return what LRP found, and the relevance (K,)."""
-    bench = Bench(model, x)
+def sent_back(model: Any, x: np.ndarray, *, seed: int = 3) -> tuple[SentBack, np.ndarray]:
+    """Send drawn relevance back from the model's outputs; return what was found, and the relevance (K,)."""
     relevance = np.random.default_rng(seed).normal(size=model.output_shape[-1])
-    method = ks.LRP(composite=ks.Composite([("*", rules.Zero())]), start="one")
-    target = lambda z: ops.sum(z * ops.cast(relevance, z.dtype), axis=-1)  # noqa: E731
-    return bench(method, target=target), relevance
+    return Bench(model, x).sent_back(rules.Zero(), relevance), relevance
 
 
-def check_sums(found: ks.Explanation) -> None:
+def check_sums(found: SentBack) -> None:
     """Nothing may appear or vanish unseen."""
     assert np.max(np.abs(found.completeness_gap)) < 1e-9
 

@@ -20,7 +20,8 @@ X = draw(4, 3, 2)
 
 
 def read(x, *shape, dtype="float32"):
-    return read_samples(x, Signature((InputSpec("x", shape, dtype),), None))
+    floats = dtype if dtype.startswith("float") else "float32"
+    return read_samples(x, Signature((InputSpec("x", shape, dtype),), None), dtype=floats)
 
 
 # Shapes -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Every backend module defines the same names:
 - ``once(fn, *args)``: call ``fn`` a single time, without recording, whichever way is over soonest.
 - ``inference()``: a context in which nothing is recorded for differentiation.
 - ``snapshot(variable)``: the present value of a Keras variable as a plain tensor.
-- ``stop_gradient(tensor)``, ``to_numpy(tensor)``, ``version()``.
+- ``stop_gradient(tensor)``, ``from_numpy(array)``, ``to_numpy(tensor)``, ``version()``.
 """
 
 from __future__ import annotations
@@ -39,5 +39,6 @@ once = _module.once
 inference = _module.inference
 snapshot = _module.snapshot
 stop_gradient = _module.stop_gradient
+from_numpy: Callable[[np.ndarray], Any] = _module.from_numpy
 to_numpy: Callable[[Any], np.ndarray] = _module.to_numpy
 version = _module.version

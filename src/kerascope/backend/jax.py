@@ -80,6 +80,11 @@ def stop_gradient(tensor: Any) -> Any:
     return jax.lax.stop_gradient(tensor)
 
 
+def from_numpy(array: np.ndarray) -> Any:
+    """Return an array as a tensor; nothing is compiled for it."""
+    return jax.device_put(array)
+
+
 def to_numpy(tensor: Any) -> np.ndarray:
     """Copy a tensor to NumPy."""
     return np.asarray(tensor)

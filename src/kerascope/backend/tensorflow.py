@@ -67,6 +67,11 @@ def stop_gradient(tensor: Any) -> Any:
     return tf.stop_gradient(tensor)
 
 
+def from_numpy(array: np.ndarray) -> Any:
+    """Return an array as a tensor."""
+    return tf.convert_to_tensor(array)
+
+
 def to_numpy(tensor: Any) -> np.ndarray:
     """Copy a tensor to NumPy."""
     return np.asarray(tensor)

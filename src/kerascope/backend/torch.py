@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 
@@ -80,6 +81,11 @@ def snapshot(variable: Any) -> Any:
 def stop_gradient(tensor: Any) -> Any:
     """Return the tensor, cut off from differentiation."""
     return tensor.detach()
+
+
+def from_numpy(array: np.ndarray) -> Any:
+    """Return an array as a tensor, where Keras keeps its own."""
+    return keras.ops.convert_to_tensor(array)
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -92,10 +92,10 @@ class Session:
         )
 
     def _padded_size(self, name: Any, rows: int) -> int:
-        # Step by step, too: JAX compiles every operation for the shapes it meets.
         if backend.name == "torch" or (backend.name == "tensorflow" and not self.compile):
             return rows
-        known = self._sizes.setdefault(name, set())
+        # Step by step JAX compiles every single operation, whatever function it is part of.
+        known = self._sizes.setdefault(name if self.compile else name[-1], set())
         large_enough = [size for size in known if size >= rows]
         if not large_enough:
             known.add(rows)

@@ -137,7 +137,7 @@ def _through(linear: Affine, scaling: Affine, shape: tuple[Any, ...]) -> np.ndar
     A map with one value for each position, or a vector where it is the same everywhere.
     """
     bias: np.ndarray = backend.to_numpy(scaling.bias)
-    filled = ops.convert_to_tensor(np.broadcast_to(bias, (1, *shape)).copy())
+    filled = backend.from_numpy(np.broadcast_to(bias, (1, *shape)).copy())
     shift: np.ndarray = backend.to_numpy(backend.once(linear.linear, filled, linear.kernel))
     uniform = all(size == 1 for i, size in enumerate(bias.shape) if i != linear.channel_axis % bias.ndim)
     if not uniform or linear.zero_padded or linear.form not in ("dense", "conv", "depthwise"):

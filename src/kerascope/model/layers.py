@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerascope import backend
 from kerascope.model.call import Call
 from kerascope.model.primitives import (
     Activation,
@@ -60,7 +61,7 @@ def channel_axis(layer: Any, rank: int) -> int:
 
 def with_bias(call: Call, affine: Callable[..., Affine], bias: Any, axis: int) -> Affine:
     """Build an Affine with the layer's bias laid along the channel axis of its output."""
-    spread = None if bias is None else ops.convert_to_tensor(as_channels(call.array(bias), call.rank, axis))
+    spread = None if bias is None else backend.from_numpy(as_channels(call.array(bias), call.rank, axis))
     return affine(bias=spread, channel_axis=axis)
 
 
@@ -160,7 +161,7 @@ def diagonal(call: Call, scale: Any, shift: Any = None) -> Chain:
             return opaque(call)
         kernel = np.broadcast_to(kernel, (1, *out[1:])).copy()
     bias = None if term is None else _padded_rank(term, len(out))
-    tensor = ops.convert_to_tensor(kernel)
+    tensor = backend.from_numpy(kernel)
     return (Affine(label=call.label, form="diagonal", kernel=tensor, bias=bias, linear=ops.multiply),)
 
 
@@ -170,7 +171,7 @@ def _spread(array: np.ndarray, rank: int) -> np.ndarray:
 
 def _padded_rank(array: np.ndarray, rank: int) -> Tensor:
     """Return an array as a tensor of that rank, with axes of length 1 in front."""
-    return ops.convert_to_tensor(_spread(array, rank))
+    return backend.from_numpy(_spread(array, rank))
 
 
 def _batch_norm(call: Call) -> Chain:

@@ -80,19 +80,19 @@ class Affine(Primitive):
         bias = self.bias
         if bias is not None:
             shape = as_channels(scale, len(bias.shape), self.channel_axis)
-            bias = ops.convert_to_tensor(backend.to_numpy(bias) * shape)
-        return replace(self, kernel=ops.convert_to_tensor(kernel * spread), bias=bias)
+            bias = backend.from_numpy(backend.to_numpy(bias) * shape)
+        return replace(self, kernel=backend.from_numpy(kernel * spread), bias=bias)
 
     def scale_inputs(self, scale: np.ndarray) -> Affine | None:
         """Return ``x -> self(scale * x)`` for a per-channel scale (C_in,) or (), or None."""
         kernel = backend.to_numpy(self.kernel)
         spread = _spread_over_inputs(self.form, kernel.shape, scale)
-        return None if spread is None else replace(self, kernel=ops.convert_to_tensor(kernel * spread))
+        return None if spread is None else replace(self, kernel=backend.from_numpy(kernel * spread))
 
     def shift_outputs(self, shift: np.ndarray) -> Affine:
         """Return the operation plus ``shift``, which has the rank of z."""
         total = shift if self.bias is None else backend.to_numpy(self.bias) + shift
-        return replace(self, bias=ops.convert_to_tensor(total))
+        return replace(self, bias=backend.from_numpy(total))
 
 
 def as_channels(vector: np.ndarray, rank: int, axis: int) -> np.ndarray:

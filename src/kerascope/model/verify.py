@@ -105,7 +105,7 @@ def _flat(outputs: Any, dtype: str) -> list[np.ndarray]:
 def to_tensors(arrays: Sequence[np.ndarray], signature: Signature, dtype: str) -> tuple[Tensor, ...]:
     """Return NumPy inputs as tensors: floats in a graph's precision, integers as the model takes them."""
     return tuple(
-        ops.convert_to_tensor(array, dtype=dtype if keras.backend.is_float_dtype(spec.dtype) else spec.dtype)
+        backend.from_numpy(array.astype(dtype if keras.backend.is_float_dtype(spec.dtype) else spec.dtype))
         for spec, array in zip(signature.specs, arrays, strict=True)
     )
 

@@ -19,6 +19,10 @@ from kerascope.methods.session import Session
 from kerascope.target import Class, Output, Target, TopClass
 
 
+BATCH = 4
+"""Rows in a batch: more than the three samples, so that many draws cross from one to the next."""
+
+
 class ContractError(KerascopeError, AssertionError):
     """A method or a rule does not keep a contract; ``contract`` names it.
 
@@ -64,14 +68,16 @@ class Bench:
             raise KerascopeError(f"Contracts are checked on at least three samples; got {len(arrays[0])}.")
         # Step by step: there are many small runs, and compiling each would take longer.
         background = read_samples(background, signature, dtype=dtype, what="background").arrays
-        session = replace(session, background=background, batch_size=32, compile=False)
+        session = replace(session, background=background, batch_size=BATCH, compile=False)
         head = session.view.heads[0]
         bench = cls(session, rows_of(x, [0, 1, 2]), tuple(a[:3] for a in arrays), head.name, None)
         return bench if len(head.shape) > 2 else replace(bench, codes=bench._two_classes())
 
     def _two_classes(self) -> np.ndarray:
         selection = TopClass(output=self.head).select(self.session.view, 3)
-        logits = self.session.logits(self.arrays, selection)
+        # One whole batch first: on JAX all smaller ones are then padded to it, and nothing is compiled twice.
+        filled = tuple(np.concatenate([array, array[: BATCH - 3]]) for array in self.arrays)
+        logits = [tensor[:3] for tensor in self.session.logits(filled, selection)]
         top = selection.fixed(logits).codes[:, 0].astype("int64")
         width = logits[0].reshape(3, -1).shape[1]
         other = (top + 1) % width

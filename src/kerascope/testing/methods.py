@@ -18,7 +18,7 @@ from kerascope.explain import Explainer
 from kerascope.explanation import Explanation
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.target import Class, Target, TopClass
-from kerascope.testing.bench import Bench, ContractError, convolutional, linear, model_state, rows_of
+from kerascope.testing.bench import BATCH, Bench, ContractError, convolutional, linear, model_state, rows_of
 
 FAMILIES = ("function", "signal", "attribution", "localisation", "perturbation", "control")
 _TOLERANCE = {"float64": 1e-7, "float32": 1e-3}
@@ -117,7 +117,7 @@ class _MethodCheck:
         if not holds:
             raise ContractError(contract, f"{type(self.method).__name__}: {text}")
 
-    def explain(self, rows: list[int], target: Any, *, seed: int = _SEED, batch_size: int = 32) -> Explanation:
+    def explain(self, rows: list[int], target: Any, *, seed: int = _SEED, batch_size: int = BATCH) -> Explanation:
         session = replace(self.bench.session, batch_size=batch_size)
         return _quietly(Explainer.on(session, self.method), rows_of(self.bench.x, rows), target, seed)
 
