@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -47,9 +47,7 @@ class Case:
 
     def build(self) -> keras.Model:
         """Return the model, built, with its weights drawn."""
-        with contextlib.ExitStack() as stack:
-            for name in _INITIALIZERS:  # what they draw is replaced anyhow, and drawing takes JAX a while
-                stack.enter_context(mock.patch.object(getattr(keras.initializers, name), "__call__", _zeros))
+        with undrawn():
             model = self.make()
         draw_weights(model, seed=zlib.crc32(self.name.encode()))
         return model
@@ -71,7 +69,13 @@ class Case:
         return drawn.astype(keras.config.floatx())
 
 
-_INITIALIZERS = ("VarianceScaling", "RandomUniform", "Orthogonal", "Zeros", "Ones")
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Let Keras fill new weights with zeros: drawing them takes JAX a while, and `draw_weights` follows."""
+    with contextlib.ExitStack() as stack:
+        for name in ("VarianceScaling", "RandomUniform", "Orthogonal", "Zeros", "Ones"):
+            stack.enter_context(mock.patch.object(getattr(keras.initializers, name), "__call__", _zeros))
+        yield
 
 
 def _zeros(self: Any, shape: Any, dtype: Any = None) -> Any:

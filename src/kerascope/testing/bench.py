@@ -18,7 +18,6 @@ from kerascope.inputs import read_samples
 from kerascope.methods.session import Session
 from kerascope.target import Class, Output, Target, TopClass
 
-
 BATCH = 4
 """Rows in a batch: more than the three samples, so that many draws cross from one to the next."""
 

@@ -11,7 +11,7 @@ from kerascope import backend
 from kerascope.model.convert import precision
 from kerascope.model.layers import LAYERS, converter_of
 from kerascope.model.primitives import Activation, Affine, Mixture, Opaque, Product, Route, Winner
-from tests.cases import cases, draw_weights
+from tests.cases import cases, draw_weights, undrawn
 from tests.unit.model.views import view_of, viewed
 from tests.zoo.custom import CentredConv, Largest, NamedDense, ScaledDense, swish_like
 
@@ -19,7 +19,8 @@ from tests.zoo.custom import CentredConv, Largest, NamedDense, ScaledDense, swis
 def converted(shape: tuple[int, ...], fn: Any) -> list[Any]:
     """Return the operations that a function of a Keras input is made of; the view holds them against the model."""
     x = keras.Input(shape)
-    model = keras.Model(x, fn(x))
+    with undrawn():
+        model = keras.Model(x, fn(x))
     draw_weights(model, seed=2)
     return list(view_of(model, np.random.default_rng(1).normal(size=(3, *shape)).astype("float32"))[0].traced)
 
