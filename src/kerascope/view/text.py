@@ -18,10 +18,10 @@ SPACE = "\u00a0"
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """Return a number with three significant digits and a true minus sign.
+    r"""Return a number with three significant digits and a true minus sign.
 
     >>> number(-2.3456), number(0.0000123), number(4.0, signed=True)
-    ('−2.35', '1.23\\xa0×\\xa010⁻⁵', '+4.00')
+    ('−2.35', '1.23\xa0×\xa010⁻⁵', '+4.00')
     """
     value = float(value)
     if not math.isfinite(value):
