@@ -21,10 +21,11 @@ _EXPORTS = {
     "kerascope.lrp.composites": ("Composite", "first_layer"),
     "kerascope.lrp.method": ("LRP", "DeepTaylor"),
     "kerascope.methods.base": ("Method",),
-    "kerascope.methods.averaging": ("ExpectedGradients", "IntegratedGradients", "SmoothGrad"),
     "kerascope.methods.cam": ("CAM", "GradCAM", "HiResCAM"),
     "kerascope.methods.controls": ("Edges", "Input", "Random"),
     "kerascope.methods.gradient": ("DeconvNet", "Gradient", "GuidedBackprop", "InputXGradient", "Saliency"),
+    "kerascope.methods.noise": ("SmoothGrad",),
+    "kerascope.methods.path": ("ExpectedGradients", "IntegratedGradients"),
     "kerascope.methods.perturbation": ("Occlusion",),
     "kerascope.model.load": ("load_model",),
     "kerascope.errors": (

@@ -10,11 +10,12 @@ import numpy as np
 
 from kerascope.errors import BadInputError, UnknownNameError, unknown_name
 from kerascope.lrp.method import LRP, PRESETS, DeepTaylor
-from kerascope.methods.averaging import ExpectedGradients, IntegratedGradients, SmoothGrad
 from kerascope.methods.base import Method
 from kerascope.methods.cam import CAM, GradCAM, HiResCAM
 from kerascope.methods.controls import Edges, Input, Random
 from kerascope.methods.gradient import DeconvNet, Gradient, GuidedBackprop, InputXGradient, Saliency
+from kerascope.methods.noise import SmoothGrad
+from kerascope.methods.path import ExpectedGradients, IntegratedGradients
 from kerascope.methods.perturbation import Occlusion
 
 if TYPE_CHECKING:

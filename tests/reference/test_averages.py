@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import kerascope as ks
-from kerascope.methods.averaging import gauss_legendre
+from kerascope.methods.path import gauss_legendre
 from kerascope.methods.session import Session
 from tests.reference.nets import mlp, samples
 from tests.reference.run import Bench, explain, same

@@ -17,9 +17,10 @@ import kerascope as ks
 from kerascope import rules
 from kerascope.lrp import engine
 from tests.reference import replicas
-from tests.reference.nets import average_head, cnn, mlp, residual, samples, stack, weights_of
+from tests.reference.nets import average_head, cnn, mlp, residual, samples, stack, weigh, weights_of
 from tests.reference.replicas import Matrix, through
 from tests.reference.run import Bench, predict, same, total
+from tests.reference.stored_cases import gated
 from tests.reference.test_rules import RULES, Row
 
 AVERAGE = functools.partial(layers.AveragePooling2D, 2)
@@ -197,6 +198,14 @@ def test_b11_relevance_above_empty_windows_is_absorbed(float64):
     assert np.max(np.abs(found.completeness_gap)) < 1e-9
 
 
+def shared() -> Any:
+    """Return a network that uses one layer for both halves of its input."""
+    inputs = layers.Input((8,))
+    encode = layers.Dense(4, activation="relu")
+    joined = layers.Concatenate()([encode(inputs[:, :4]), encode(inputs[:, 4:]), layers.Add()([inputs, inputs])])
+    return weigh(keras.Model(inputs, layers.Dense(3)(joined)))
+
+
 NETS = {
     "dense": mlp,
     "max pooling": cnn,
@@ -204,6 +213,8 @@ NETS = {
     "global average": average_head,
     "residual": residual,
     "tanh": lambda: mlp("tanh"),
+    "shared layer": shared,
+    "gates and maxima": gated,
 }
 
 
@@ -348,6 +359,20 @@ def test_the_gap_is_a_check_of_its_own(float64, monkeypatch):
     for row in RULES.values():
         found = bench(ks.LRP(composite=ks.Composite([("*", row.rule)])))
         assert np.all(np.abs(found.completeness_gap) > 1e-6 * np.abs(total(found.values))), row.rule
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-25, 1e-36])
+def test_tiny_denominators_in_float32(scale):
+    """Numbers at the edge of float32: what a denominator cannot carry is absorbed; nothing overflows."""
+    x = (scale * samples((5,))).astype("float32")
+    bench = Bench(mlp(biases=0.0), x)
+    for name in ("zero", "z_plus", "alpha2_beta1", "gamma", "flat", "w_square"):
+        found = bench(ks.LRP(composite=name, start="one"))
+        assert np.all(np.isfinite(found.values)), name
+        assert np.max(np.abs(found.completeness_gap)) < 1e-3 * np.max(found.attrs["largest_sum"]), name
+        if name == "z_plus":
+            share = np.max(np.abs(found.values))
+            assert (share == 0) if scale < 1e-30 else (share > 0.1)
 
 
 def test_replicas_are_no_copies_of_each_other():

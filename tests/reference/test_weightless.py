@@ -318,6 +318,18 @@ def test_an_unfolded_batch_norm_takes_the_epsilon_rule(float64):
     check_sums(found)
 
 
+def test_added_constants_absorb_their_share(float64):
+    """A constant that is added inside the network keeps what it brought to the sum; a factor keeps nothing."""
+    x, constant = samples((4,), 3), np.array([[0.5, -0.2, 1.0, 2.0]])
+    found, relevance = sent_back(functional((4,), lambda x: ops.relu(x) + constant), x)
+    z = np.maximum(x, 0) + constant
+    same(found.values, np.maximum(x, 0) / (z + 1e-6 * np.where(z >= 0, 1, -1)) * relevance)
+    same(found.absorbed, relevance.sum() - found.values.sum(axis=1))
+    check_sums(found)
+    found, relevance = sent_back(functional((4,), lambda x: 3.0 - ops.relu(x) * constant / 2.0), x)
+    check_sums(found)
+
+
 def test_a_scaling_of_the_input_that_widens_it_takes_the_epsilon_rule(float64):
     """A product with constants that makes several channels of one has no cell to pass relevance to."""
     constants = np.array([[[1.0, -2.0, 0.5]]])

@@ -14,6 +14,18 @@ from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
 
+AXIOMS = {
+    "completeness": "the values of a sample sum to what `promise` says",
+    "implementation invariance": "models that compute the same function get the same map",
+    "sensitivity": "a cell that alone separates input and baseline gets a value if the output differs",
+    "dummy": "a cell the output does not depend on gets zero",
+    "linearity": "the map of a difference of outputs is the difference of their maps",
+    "shift invariance": "a constant added to the input and taken off in the first layer changes nothing",
+    "symmetry": "cells that play the same part and hold the same value get the same",
+}
+"""The properties a method may promise, each in a sentence."""
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Some samples, what is explained of each, and the seed of the call.
@@ -84,6 +96,8 @@ class Method(ABC):
     """What the method asks of model or user, in words; empty where nothing."""
     promise: ClassVar[str] = ""
     """What the values of a sample sum to, in words; empty where nothing is promised."""
+    axioms: ClassVar[tuple[str, ...]] = ()
+    """Which of `AXIOMS` hold for every model the method takes; conditional ones are left out."""
     stochastic: ClassVar[bool] = False
     """Whether the seed changes the map."""
 

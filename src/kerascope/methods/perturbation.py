@@ -12,8 +12,8 @@ import numpy as np
 from kerascope import baseline as baselines
 from kerascope import groups as grouping
 from kerascope.errors import BadInputError, IncompatibleMethodError
-from kerascope.methods.averaging import chunks
 from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.sampling import chunks
 from kerascope.methods.session import Session
 
 _LONG = 64
@@ -131,7 +131,7 @@ class Occlusion(Method):
         rows, number = len(batch), len(masks)
         results = np.zeros((len(fills), number, rows, batch.selection.count))
         stacked = np.stack(masks)
-        for draws, index in chunks(number * len(fills), rows, session.batch_size):
+        for draws, index in chunks(number * len(fills), rows, session.rows_at_once):
             which, fill = draws % number, draws // number
             changed = np.where(stacked[which], fills[fill], x[index])
             selection = batch.selection.rows(index)

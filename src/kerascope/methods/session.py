@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,12 @@ from kerascope.target import Selection
 
 Arrays = tuple[np.ndarray, ...]
 
+MEMORY = 2**30
+"""The memory budget where none is given: 1 GiB."""
+
+_MOST_ROWS = 512
+"""More rows in one pass save no time, not even on small models."""
+
 
 @dataclass
 class Session:
@@ -29,14 +36,16 @@ class Session:
     Args:
         view: the model.
         background: one array (M, *S) per input: samples that stand for "nothing special", or None.
-        batch_size: how many rows one call of a compiled function takes at most.
+        batch_size: how many samples are explained at once.
         compile: whether functions are compiled.
+        memory: budget in bytes for the tensors of one pass over copies of samples (paths, noise, masks).
     """
 
     view: ModelView
     background: Arrays | None = None
     batch_size: int = 32
     compile: bool = True
+    memory: int = MEMORY
     _functions: dict[Any, Callable[..., Any]] = field(default_factory=dict)
     _sizes: dict[Any, set[int]] = field(default_factory=dict)
     _memory: dict[Any, Any] = field(default_factory=dict)
@@ -46,6 +55,18 @@ class Session:
         """The shape of one sample of every input, S."""
         graph = self.view.traced
         return [tuple(size or 1 for size in graph.shapes[i][1:]) for i in graph.inputs]
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many copies of samples go into one pass, forward and back, within the memory budget."""
+        return int(np.clip(self.memory // self._bytes_per_row, 1, _MOST_ROWS))
+
+    @property
+    def _bytes_per_row(self) -> int:
+        """What a pass holds of one sample: every tensor of the graph, and as much for its derivative."""
+        shapes = self.view.traced.shapes
+        cells = sum(math.prod(size or 1 for size in shape[1:]) for shape in dict(shapes).values())
+        return max(1, 2 * cells * np.dtype(self.view.dtype).itemsize)
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returned when this key was first asked for."""
@@ -71,7 +92,7 @@ class Session:
         inputs: Sequence[np.ndarray],
         selection: Selection,
     ) -> Any:
-        """Call a function of (inputs, codes, against) on one batch of at most ``batch_size`` rows.
+        """Call a function of (inputs, codes, against) on one batch.
 
         The function is built (and compiled) once per key; a batch smaller than one seen before is padded
         to it rather than compiled for anew. Returns NumPy arrays in the structure the function returns.
@@ -102,10 +123,11 @@ class Session:
             return rows
         return min(large_enough)
 
-    def blocks(self, count: int) -> Iterator[slice]:
-        """Cut ``count`` rows into slices of at most ``batch_size``."""
-        for start in range(0, count, self.batch_size):
-            yield slice(start, min(start + self.batch_size, count))
+    def blocks(self, count: int, size: int | None = None) -> Iterator[slice]:
+        """Cut ``count`` rows into slices of at most ``size`` rows, or ``batch_size``."""
+        size = size or self.batch_size
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
 
     def logits(self, inputs: Sequence[np.ndarray], selection: Selection) -> list[np.ndarray]:
         """Return the explained tensors for any number of rows, as NumPy arrays."""
@@ -116,7 +138,7 @@ class Session:
 
         parts = [
             self.run(("logits",), build, [array[block] for array in inputs], _whatever(graph, block))
-            for block in self.blocks(len(inputs[0]))
+            for block in self.blocks(len(inputs[0]), max(self.batch_size, self.rows_at_once))
         ]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 

@@ -9,6 +9,7 @@ traced, and everything replaced is put back before the trace returns.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import threading
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerascope.errors import TraceError
 
@@ -206,7 +208,7 @@ def _patched(recording: Recording, is_leaf: Callable[[Any], bool]) -> Iterator[N
                 _replace(stack, owner, "symbolic_call", _recorder(recording, is_leaf, original))
         add_weight = layer_module.Layer.add_weight
         _replace(stack, layer_module.Layer, "add_weight", _meanwhile(recording, add_weight, _no_weight))
-        _let_symbols_stand_on_the_right(stack)
+        _give_symbols_operators(stack)
         yield
 
 
@@ -215,6 +217,8 @@ def _recorder(recording: Recording, is_leaf: Callable[[Any], bool], original: Ca
         if recording.suspended or threading.get_ident() != recording.thread:
             return original(self, *args, **kwargs)
         is_layer = isinstance(self, keras.layers.Layer)
+        if not is_layer and any(map(_is_function, [*vars(self).values(), *keras.tree.flatten((args, kwargs))])):
+            raise TypeError(f"{type(self).__name__} takes functions, which no graph can hold.")
         whole = is_layer and not is_leaf(self)
         if whole:
             looked_into, outputs = _look_into(recording, self, args, kwargs)
@@ -231,6 +235,10 @@ def _recorder(recording: Recording, is_leaf: Callable[[Any], bool], original: Ca
         return outputs
 
     return symbolic_call
+
+
+def _is_function(value: Any) -> bool:
+    return inspect.isroutine(value) or isinstance(value, functools.partial)
 
 
 def _look_into(recording: Recording, layer: Any, args: Any, kwargs: Any) -> tuple[bool, Any]:
@@ -283,9 +291,13 @@ def _no_weight(layer: Any, *args: Any, **kwargs: Any) -> None:
     )
 
 
-def _let_symbols_stand_on_the_right(stack: contextlib.ExitStack) -> None:
-    """Make ``weight * x`` and ``array * x`` reach ``KerasTensor.__rmul__`` while a model is traced."""
+def _give_symbols_operators(stack: contextlib.ExitStack) -> None:
+    """Make operators do with symbols what they do with tensors, while a model is traced.
+
+    ``weight * x`` and ``array * x`` reach ``KerasTensor.__rmul__``; ``x == 0`` compares numbers.
+    """
     tensor = keras.KerasTensor
+    _replace(stack, tensor, "__eq__", _equal)
     _replace(stack, tensor, "__array_ufunc__", None)
     if "__jax_array__" in vars(tensor):
         _remove(stack, tensor, "__jax_array__")
@@ -297,6 +309,12 @@ def _let_symbols_stand_on_the_right(stack: contextlib.ExitStack) -> None:
         for owner in owners:
             if method in vars(owner):
                 _replace(stack, owner, method, _yielding(vars(owner)[method]))
+
+
+def _equal(self: Any, other: Any) -> Any:
+    if isinstance(other, (int, float, np.ndarray, keras.Variable)):
+        return keras.ops.equal(self, other)
+    return True if self is other else NotImplemented
 
 
 def _no_tensor(self: Any, dtype: Any = None, name: Any = None) -> Any:

@@ -155,6 +155,49 @@ def test_opaque_layers_are_named_with_the_reason() -> None:
     assert (node.name, node.op.label) == ("raw", "Raw")
 
 
+def test_a_comparison_with_a_number_is_one() -> None:
+    """Keras' symbols have no ``==``: it would say False, and samples without a zero would not tell."""
+    view, arrays = view_of(own(lambda model, x: model.dense(ops.where(x == 0, 5.0, x))), X)
+    zeros = [np.where(array > 0.3, 0, array) for array in arrays]
+    assert deviation(run(view.traced, *view.to_tensors(zeros)), view.predict_raw(zeros)) < 1e-6
+    assert "ops.equal" in [node.name for node in view.traced]
+
+
+def test_control_flow_makes_its_layer_opaque() -> None:
+    def loop(model: Any, x: Any) -> Any:
+        return ops.fori_loop(0, 2, lambda i, h: ops.tanh(model.late(h)[:, :1] + h), x)
+
+    def call(model: Any, x: Any) -> Any:
+        return ops.cond(ops.any(x > 0), lambda: model.dense(x), lambda: model.other(x))
+
+    for fn, message in ((loop, "ForiLoop takes functions"), (call, "Cond takes functions")):
+        model = own(fn)
+        model.late.build((None, 4))
+        try:
+            view, arrays = view_of(model, X[:1])
+        except TraceError:
+            assert fn is call  # the choice is made for the whole batch: it depends on the other samples
+            continue
+        (note,) = view.traced.notes
+        assert note.startswith(f"not looked into: own (Own): TypeError: {message}")
+        assert deviation(run(view.traced, *view.to_tensors(arrays)), view.predict_raw(arrays)) < 1e-5
+
+
+@pytest.mark.parametrize("end", ["attention", "pooling"])
+def test_masks_travel_along(end: str) -> None:
+    x = keras.Input((5, 4))
+    h = layers.Masking(0.0)(x)
+    if end == "attention":
+        h = layers.MultiHeadAttention(2, 3)(h, h)
+    model = keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling1D()(h)))
+    draw_weights(model, seed=7)
+    samples = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
+    samples[:, 3:] = 0
+    view, arrays = view_of(model, samples)
+    assert deviation(run(view.traced, *view.to_tensors(arrays)), view.predict_raw(arrays)) < 1e-5
+    assert any(isinstance(node.op, Opaque) for node in view.logits)
+
+
 def test_what_an_opaque_layer_has_inside_is_forgotten() -> None:
     """It was begun to be looked into, and then not: neither its layers nor its notes are told of."""
 

@@ -1,10 +1,10 @@
-"""Gradients (or any method) averaged: along paths from a baseline, over background samples, over noise."""
+"""Gradients averaged along straight paths: from one baseline, or from background samples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from kerascope import baseline as baselines
 from kerascope.errors import BadInputError
 from kerascope.methods.base import Attribution, Batch, Method
-from kerascope.methods.gradient import Gradient
+from kerascope.methods.sampling import Moments, add_rows, chunks
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
@@ -25,51 +25,6 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     weights = weights / weights.sum()
     weights[len(weights) // 2] += math.fsum([1, *-weights])  # the largest one takes what rounding left
     return (nodes + 1) / 2, weights
-
-
-def chunks(draws: int, rows: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Walk over all pairs (draw, row) in pieces of at most ``size``; yields the draws and the rows."""
-    for start in range(0, draws * rows, size):
-        flat = np.arange(start, min(start + size, draws * rows))
-        yield flat // rows, flat % rows
-
-
-def add_rows(total: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-    """Add values to the rows they belong to; rows may recur, in the order in which `chunks` gives them."""
-    for start in range(0, len(rows), len(total)):  # so many in a row are different ones
-        piece = slice(start, start + len(total))
-        total[rows[piece]] += values[piece]
-
-
-class Moments:
-    """Mean and standard error of maps (N, T, *S) that come draw by draw.
-
-    Sums run over the differences to each sample's first draw: where all draws are equal the error is zero,
-    not the rounding of a difference of squares.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.first = np.zeros(shape)
-        self.sum, self.squares = np.zeros(shape), np.zeros(shape)
-
-    def add(self, draws: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-        """Take in the values of some pairs (draw, row); a row's draw 0 has to come first."""
-        values = values.astype("float64")
-        self.first[rows[draws == 0]] = values[draws == 0]
-        difference = values - self.first[rows]
-        add_rows(self.sum, rows, difference)
-        add_rows(self.squares, rows, np.square(difference))
-
-    def mean(self, draws: int) -> np.ndarray:
-        """Return the mean over the draws."""
-        return self.first + self.sum / draws
-
-    def error(self, draws: int) -> np.ndarray:
-        """Return the standard error of the mean; nan for a single draw, of which it is not known."""
-        if draws < 2:
-            return np.full(self.sum.shape, np.nan)
-        variance = np.maximum(self.squares / draws - np.square(self.sum / draws), 0)
-        return np.asarray(np.sqrt(variance / (draws - 1)))
 
 
 def expected_difference(
@@ -181,7 +136,7 @@ def path_attribution(
     shapes = [(rows, selection.count, *x.shape[1:]) for x in batch.inputs]
     totals = [np.zeros(shape) for shape in shapes]
     spreads = [Moments(shape) for shape in shapes if sampled]
-    for draws, index in chunks(len(owners), rows, session.batch_size):
+    for draws, index in chunks(len(owners), rows, session.rows_at_once):
         deltas = [x[index] - b[owners[draws]] for x, b in zip(batch.inputs, arrays, strict=True)]
         points = [
             b[owners[draws]] + _over_sample(positions[draws], delta).astype(delta.dtype) * delta
@@ -298,118 +253,3 @@ class ExpectedGradients(Method):
             session, batch, arrays, owners=owners, positions=positions, shares=shares, sampled=True
         )
         return replace(found, baseline_text=f"{count} background samples")
-
-
-@dataclass(frozen=True)
-class SmoothGrad(Method):
-    """SmoothGrad: a method's maps averaged over noisy copies of the input.
-
-    S = mean over k of base(x + e_k), e_k normal with standard deviation ``noise`` times the range (max - min)
-    of the background, or of the sample itself where there is none. The noise is drawn from the seed in NumPy
-    and is the same for every sample, so no map depends on its batch or on the backend. The class explained is
-    settled on the clean input.
-
-    Args:
-        base: the method averaged.
-        draws: how many noisy copies.
-        noise: standard deviation relative to the range.
-
-    Reference: Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise", ICML workshop.
-    """
-
-    base: Method = field(default_factory=Gradient)
-    draws: int = 50
-    noise: float = 0.1
-
-    family: ClassVar[str] = "function"
-    question: ClassVar[str] = "How would the output change with this cell, on average near this sample?"
-    paper: ClassVar[str] = "Smilkov et al. 2017, ICML workshop"
-    stochastic: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        if not isinstance(self.base, Method):
-            raise BadInputError(f"base must be a method object such as ks.Gradient(); got {self.base!r}.")
-        if self.draws < 1 or self.noise < 0:
-            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
-
-    def check(self, session: Session) -> None:
-        """See `Method.check`."""
-        self.base.check(session)
-
-    def check_selection(self, selection: Selection) -> None:
-        """See `Method.check_selection`."""
-        self.base.check_selection(selection)
-
-    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
-        """See `Method.check_inputs`."""
-        self.base.check_inputs(session, inputs)
-
-    @property
-    def caveats(self) -> tuple[str, ...]:
-        """See `Method.caveats`."""
-        return self.base.caveats
-
-    def rule_table(self, session: Session) -> list[dict[str, str]]:
-        """See `Method.rule_table`."""
-        return self.base.rule_table(session)
-
-    def attribute(self, session: Session, batch: Batch) -> Attribution:
-        """See `Method.attribute`."""
-        batch = batch.settled(session)
-        logits = session.logits(batch.inputs, batch.selection)
-        mean, error = average_over_noise(self.base, session, batch, self.draws, self.noise)
-        return Attribution(
-            values=mean,
-            standard_error=error,
-            explained=batch.selection.numbers_own(logits),
-            logits=logits,
-        )
-
-
-def average_over_noise(
-    base: Method,
-    session: Session,
-    batch: Batch,
-    draws: int,
-    noise: float,
-    of: Callable[..., Any] | None = None,
-) -> tuple[Arrays, Arrays]:
-    """Average a method's maps over noisy copies.
-
-    Returns:
-        Mean and standard error of the mean, per input (B, T, *S).
-    """
-    rows = len(batch)
-    scales = [noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
-    moments = [Moments((rows, batch.selection.count, *x.shape[1:])) for x in batch.inputs]
-    for which, index in chunks(draws, rows, session.batch_size):
-        noisy = _noisy(batch, scales, which, index)
-        maps = base.attribute(session, batch.with_inputs(noisy, index)).values
-        for moment, values in zip(moments, maps, strict=True):
-            moment.add(which, index, values if of is None else of(values))
-    dtype = session.view.dtype
-    means = tuple(moment.mean(draws).astype(dtype) for moment in moments)
-    return means, tuple(moment.error(draws).astype(dtype) for moment in moments)
-
-
-def _spread(session: Session, number: int, x: np.ndarray) -> np.ndarray:
-    if session.background is not None:
-        return np.asarray(np.ptp(session.background[number]))
-    spread = np.ptp(x.reshape(len(x), -1), axis=1)
-    return np.asarray(spread).reshape(-1, *(1,) * (x.ndim - 1))
-
-
-def _noisy(batch: Batch, scales: list[np.ndarray], which: np.ndarray, index: np.ndarray) -> list[np.ndarray]:
-    """Return the rows ``index`` with the noise of the draws ``which``; each draw has a stream of its own."""
-    shapes = [x.shape[1:] for x in batch.inputs]
-    drawn = {
-        int(k): [np.random.default_rng((batch.seed, int(k), i)).normal(size=s) for i, s in enumerate(shapes)]
-        for k in np.unique(which)
-    }
-    noisy = []
-    for i, (x, scale) in enumerate(zip(batch.inputs, scales, strict=True)):
-        noise = np.stack([drawn[int(k)][i] for k in which])
-        rows_scale = scale[index] if scale.ndim else scale
-        noisy.append((x[index] + rows_scale * noise).astype(x.dtype))
-    return noisy
