@@ -13,7 +13,6 @@ import numpy as np
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
-
 AXIOMS = {
     "completeness": "the values of a sample sum to what `promise` says",
     "implementation invariance": "models that compute the same function get the same map",
