@@ -19,7 +19,7 @@ from nets import build, images
 
 import kerascope as ks
 from kerascope import backend
-from kerascope.model import view
+from kerascope.model import trace
 
 METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("gradient", {}),
@@ -42,7 +42,7 @@ def run(model: Any, x: np.ndarray, name: str, options: dict[str, Any]) -> str:
         return f"refused: {error}"
     first_time = time.perf_counter() - started
     with (
-        mock.patch.object(view, "to_graph", side_effect=AssertionError("traced again")),
+        mock.patch.object(trace, "record", side_effect=AssertionError("traced again")),
         mock.patch.object(backend, "compile", side_effect=AssertionError("compiled again")),
     ):
         started = time.perf_counter()

@@ -14,6 +14,8 @@ from kerascope._version import __version__ as __version__
 
 _EXPORTS = {
     "kerascope.explain": ("explain", "Explainer", "check"),
+    "kerascope.evidence.pipeline": ("evidence",),
+    "kerascope.evidence.record": ("Evidence",),
     "kerascope.explanation": ("Explanation",),
     "kerascope.registry": ("methods",),
     "kerascope.report": ("report",),

@@ -127,9 +127,14 @@ class Explainer:
         return explainer
 
     @property
+    def session(self) -> Session:
+        """What was traced, compiled and computed once; it exists after the first call (or `prepare`)."""
+        return self._ready()
+
+    @property
     def view(self) -> ModelView:
         """The traced model; it exists after the first call (or `prepare`)."""
-        return self._ready().view
+        return self.session.view
 
     def prepare(self, x: Any) -> Explainer:
         """Trace the model on samples and check the method, without explaining them; returns the explainer."""

@@ -1,0 +1,230 @@
+"""`evidence`: from samples, background and a model to tested rows, columns and stretches."""
+
+from __future__ import annotations
+
+import os
+import warnings as python_warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerascope.errors import BadInputError, KerascopeWarning, unknown_name
+from kerascope.evidence import null, words
+from kerascope.evidence.drops import Replacer, with_intervals
+from kerascope.evidence.lines import Direction, Lines, tested
+from kerascope.evidence.record import Evidence
+from kerascope.evidence.stretches import find
+from kerascope.evidence.study import References, Study, classes_of, maps_of, matrix_axes
+from kerascope.evidence.tables import Measured, line_table, segment_table
+from kerascope.explain import Explainer, Progress
+from kerascope.explanation import Explanation
+from kerascope.matrices.profiles import matrix_dims
+from kerascope.methods.base import Method
+from kerascope.methods.path import IntegratedGradients
+from kerascope.target import Selection
+
+Floats = NDArray[np.float64]
+Sign = Literal["positive", "negative", "both"]
+
+_SPREAD = 8
+"""So many uncalled lines of a matrix, spread over the ranking, are checked by the model beside the called ones."""
+
+
+def evidence(
+    model: keras.Model | str | os.PathLike[str],
+    x: Any,
+    *,
+    background: Any,
+    background_labels: Any = None,
+    method: str | Method | None = None,
+    target: Any = None,
+    references: Any = None,
+    dims: Any = None,
+    coords: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    ordered: Sequence[str] | None = None,
+    level: float = 0.05,
+    sign: Sign = "positive",
+    check: bool = True,
+    fills: int = 8,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress = False,
+    **options: Any,
+) -> Evidence:
+    """Say which rows, columns and stretches of each matrix speak for its class, and how sure that is.
+
+    1. Map: integrated gradients of the class's logit less the mean of the others, from the background's mean.
+    2. Lines: the sum of each row (column) is compared with the largest of every reference, an input without the
+       evidence that was explained for the same class; p = (1 + references at least as large) / (1 + N) holds for all
+       lines of the matrix together. A line is called at p <= level if it has a quarter of the largest sum.
+    3. Stretches: in a called line, along an ordered dim, the stretch over which the running sum rises.
+    4. Check by the model: how much the explained number drops when the line, or the stretch, is replaced by other
+       samples' values at the same cells. A stretch that holds less than 80 % of its line's drop is sought anew, in the
+       drops; one that covers 75 % of its line is the whole line.
+
+    Args:
+        model: a built Keras model, or a path to a ``.keras`` or ``.h5`` file; one input.
+        x: samples (N, *S) as the model takes them.
+        background: samples (M, *S) of all classes that stand for "nothing special", at least 20 / level of other
+            classes than the one explained, better more.
+        background_labels: the class of each (M,), or None: as the model predicts.
+        method: a name, a method object, or None: integrated gradients with 16 steps.
+        target: a class index or one per sample, meaning that class's logit less the mean of the others; None: the top
+            class; ``ks.Class(c)``: the plain logit; any other target object.
+        references: inputs without the evidence, in place of the background's samples of other classes.
+        dims: names of one sample's axes; the channel axis may be left out.
+        coords: labels or positions by dim.
+        class_names: one name per output unit.
+        ordered: the dims along which neighbours mean something, so that stretches make sense; None: both.
+        level: of the test, family-wise over the lines of one matrix.
+        sign: seek evidence for ("positive") or against ("negative") the class, or both with one maximum over both.
+        check: measure drops with the model; False leaves them nan and stretches as the map has them.
+        fills: how many background samples replace cells.
+        batch_size: samples per pass.
+        seed: of the fills, and of a sampled method.
+        progress: True shows bars.
+        **options: hyper-parameters of the method, where it is given by name.
+
+    Returns:
+        The `Evidence`: tables ``.rows``, ``.columns``, ``.segments``, the maps, and warnings.
+
+    Raises:
+        KerascopeError: see `kerascope.errors`.
+
+    Example:
+        >>> import kerascope as ks
+        >>> data = ks.datasets.planted(3, seed=1)
+        >>> background = ks.datasets.planted(100, seed=2)
+        >>> model = ks.load_model(ks.datasets.demo_file("planted.keras"))
+        >>> found = evidence(model, data.x, background=background.x, **data.names)
+        >>> found.rows.loc[0, "name"], data.row_names[data.row[0]]
+        ('r02', 'r02')
+    """
+    _check_options(level, sign, fills)
+    if method is None:
+        method, options = IntegratedGradients(steps=16, **options), {}
+    explainer = Explainer(model, method, background=background, batch_size=batch_size, **options)
+    study = Study(explainer, background, background_labels, references, seed)
+    names = {"dims": dims, "coords": coords, "class_names": class_names}
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are given below
+        found, selection = study.explain(x, target, progress, **names)
+        study.check()
+        stretch_dims = _ordered(ordered, found)
+        analysis = _Analysis(study, found, selection, level, sign, progress)
+        evidence_found = analysis.run(stretch_dims, fills if check else 0)
+    for text in evidence_found.warnings:
+        python_warnings.warn(text, KerascopeWarning, stacklevel=2)
+    return evidence_found
+
+
+def _check_options(level: float, sign: str, fills: int) -> None:
+    if not 0 < level < 1:
+        raise BadInputError(f"level must lie between 0 and 1; got {level!r}.")
+    if sign not in ("positive", "negative", "both"):
+        raise unknown_name("sign", str(sign), ("positive", "negative", "both"))
+    if fills < 2:
+        raise BadInputError(f"fills must be at least 2, for an interval over them; got {fills!r}.")
+
+
+def _ordered(ordered: Sequence[str] | None, found: Explanation) -> tuple[str, ...]:
+    known = matrix_dims(found.sample_dims())
+    if ordered is None:
+        return known
+    named = (ordered,) if isinstance(ordered, str) else tuple(ordered)
+    for dim in named:
+        if dim not in known:
+            raise unknown_name("ordered dim", dim, known)
+    return named
+
+
+@dataclass
+class _Analysis:
+    """One call's worth of work."""
+
+    study: Study
+    found: Explanation
+    selection: Selection
+    level: float
+    sign: str
+    progress: Progress
+
+    def run(self, stretch_dims: Iterable[str], fills: int) -> Evidence:
+        """Test lines, find stretches, measure drops, and put the tables together."""
+        found = self.found
+        dims, classes = matrix_dims(found.sample_dims()), classes_of(self.selection)
+        maps = maps_of(found)
+        references = [self.study.references_of(i, self.selection, self.progress) for i in range(len(found))]
+        sizes = maps.shape[1 : 1 + len(dims)]
+        tested = {dim: self._tested(maps, references, Direction(sizes, axis)) for axis, dim in enumerate(dims)}
+        replacer = self._replacer(fills) if fills else None
+        base = replacer.whole() if replacer else np.full(len(maps), np.nan)
+        measured = {dim: _drops(lines, replacer, base) for dim, lines in tested.items()}
+        stretches = {}
+        for dim in stretch_dims:
+            across = next((other for other in dims if other != dim), None)
+            lines = tested[across] if across else self._tested(maps, references, Direction(sizes, None))
+            stretches[dim] = (lines, across, find(lines, replacer, base))
+        tables = [line_table(found, classes, dim, lines, measured[dim]) for dim, lines in tested.items()]
+        agreement = {dim: _agreement(tested[dim], measured[dim]) for dim in dims}
+        counts = {int(label): len(r.maps) for label, r in zip(classes, references, strict=True)}
+        said = [
+            *words.of_few_references(counts, self.level, null.needed(self.level)),
+            *words.of_mixtures(tested),
+            *words.of_absence(classes, tested, found),
+            *words.of_disagreement(agreement),
+        ]
+        return Evidence(
+            rows=tables[0],
+            columns=tables[1] if len(tables) > 1 else tables[0].iloc[:0],
+            segments=segment_table(found, classes, stretches),
+            explanation=found,
+            classes=classes,
+            warnings=(*found.warnings, *said),
+            attrs={
+                "level": self.level,
+                "sign": self.sign,
+                "references": counts,
+                "fills": fills,
+                "agreement": agreement,
+                "seed": self.study.seed,
+            },
+        )
+
+    def _tested(self, maps: Floats, references: list[References], direction: Direction) -> Lines:
+        return tested(maps, references, direction, level=self.level, sign=self.sign)
+
+    def _replacer(self, fills: int) -> Replacer:
+        axes = matrix_axes(self.found.sample_dims())
+        x = np.asarray(self.found.inputs)
+        return Replacer(self.study.session, self.selection, x, self.study.fills(fills), axes)
+
+
+def _drops(lines: Lines, replacer: Replacer | None, base: Floats) -> Measured | None:
+    """Measure the drops of the called lines, and of some others for the comparison of sums with drops."""
+    if replacer is None:
+        return None
+    sample, index = np.nonzero(lines.called | _spread(lines.scores, _SPREAD))
+    direction, length = lines.direction, lines.view.shape[2]
+    numbers = replacer.replaced(sample, lambda d: direction.mask(int(index[d]), 0, length))
+    return sample, index, with_intervals(base[sample] - numbers)
+
+
+def _spread(scores: Floats, count: int) -> NDArray[np.bool_]:
+    """Choose some lines of each sample, evenly over their ranking."""
+    chosen = np.zeros(scores.shape, dtype=np.bool_)
+    places = np.unique(np.linspace(0, scores.shape[1] - 1, count).round().astype(int))
+    np.put_along_axis(chosen, np.argsort(-scores, axis=1, kind="stable")[:, places], True, axis=1)
+    return chosen
+
+
+def _agreement(lines: Lines, measured: Measured | None) -> float | None:
+    if measured is None:
+        return None
+    sample, index, drops = measured
+    return words.agreement(lines.sums[sample, index], drops)

@@ -1,0 +1,58 @@
+"""`Evidence`: the rows, columns and stretches that speak for an output, with drops, p- and q-values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerascope.explanation import Explanation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Evidence:
+    """What `kerascope.evidence` found for N samples.
+
+    Attributes:
+        rows: one table line per row of every sample: ``sample, target, index, name, sum, abs_sum, share`` as in
+            `Explanation.rows`, then ``drop, drop_low, drop_high`` (what the explained number loses when the row
+            is replaced by background samples' values, with a 95 % interval over fills; nan where not
+            measured), ``p`` (family-wise over the rows of a matrix, against references), ``q`` (false
+            discovery rate over samples) and ``called``. Best first within each sample: by p, then by drop.
+        columns: likewise for columns; empty where a sample has one axis.
+        segments: the called stretches: ``sample, target, dim, line, name, sign, start, stop, length, score,
+            share``, ``whole`` (the stretch is the whole line), then as in `rows`; p and q are those of the
+            stretch's line.
+        explanation: the maps that all this was read from.
+        classes: int array (N,): the class each sample was explained for; -1 where the target is no class.
+        warnings: what to know before believing it.
+        attrs: level, sign, number of references by class, correlations of sums and drops; plain data.
+    """
+
+    rows: pd.DataFrame
+    columns: pd.DataFrame
+    segments: pd.DataFrame
+    explanation: Explanation
+    classes: NDArray[np.int64]
+    warnings: tuple[str, ...] = ()
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of samples N."""
+        return len(self.explanation)
+
+    def __repr__(self) -> str:
+        """Return a summary in a line."""
+        called = [int(table["called"].sum()) for table in (self.rows, self.columns)]
+        counts = f"{called[0]} rows, {called[1]} columns, {len(self.segments)} stretches"
+        return f"<Evidence: {len(self)} samples; called at level {self.attrs['level']:g}: {counts}>"
+
+    def of(self, sample: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return the called rows, columns and stretches of one sample."""
+        rows, columns = (t[(t["sample"] == sample) & t["called"]] for t in (self.rows, self.columns))
+        return rows, columns, self.segments[self.segments["sample"] == sample]

@@ -1,0 +1,74 @@
+"""What a reader of evidence is told beside the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerascope.evidence.drops import Drops
+from kerascope.evidence.lines import Lines
+from kerascope.explanation import Explanation
+
+_AGREE = 0.5
+"""Below this correlation sums and drops are said to disagree."""
+_FEW = 5
+"""Fewer lines (or samples) than this say nothing about agreement (or absence)."""
+
+
+def agreement(sums: NDArray[np.float64], drops: Drops) -> float | None:
+    """Return the correlation of line sums with drops (Pearson: strong lines count); None where nothing varies."""
+    if len(sums) < _FEW or np.ptp(sums) == 0 or np.ptp(drops.mean) == 0:
+        return None
+    return float(np.corrcoef(sums, drops.mean)[0, 1])
+
+
+def of_disagreement(found: dict[str, float | None]) -> list[str]:
+    """Say along which dims the map and the check by the model tell different stories."""
+    return [
+        f"The map and the check by the model disagree along {dim!r}: over the lines replaced, sums and drops have a "
+        f"correlation of {value:.2f}. Correlated lines, or fills far from the data, can be the reason."
+        for dim, value in found.items()
+        if value is not None and value < _AGREE
+    ]
+
+
+def of_mixtures(tested: dict[str, Lines]) -> list[str]:
+    """Say where references carry part of the evidence themselves."""
+    return [
+        f"Some of the references carry part of the evidence: along {dim!r} one class's typical maximum is "
+        f"{max(lines.mixed):.1f} times what the cleanest class reaches at most. p is then too large; 'p_clean' is "
+        "against the cleanest classes alone, and references= takes inputs that have no evidence at all."
+        for dim, lines in tested.items()
+        if lines.mixed
+    ]
+
+
+def of_absence(classes: NDArray[np.int64], tested: dict[str, Lines], found: Explanation) -> list[str]:
+    """Name the classes of which no sample has a called line."""
+    called = np.any([lines.called.any(axis=1) for lines in tested.values()], axis=0)
+    silent = [int(c) for c in np.unique(classes) if np.sum(classes == c) >= _FEW and not called[classes == c].any()]
+    if not silent:
+        return []
+    named = [_class_name(label, found) for label in silent]
+    return [
+        f"No line was called in any sample of {', '.join(named)}: the model seems to recognise it by the absence of "
+        "the other classes' evidence, or its evidence is spread too thin."
+    ]
+
+
+def _class_name(label: int, found: Explanation) -> str:
+    if label < 0:
+        return "this target"
+    names = found.class_names
+    return repr(names[label]) if names and label < len(names) else f"class {label}"
+
+
+def of_few_references(counts: dict[int, int], level: float, least: int) -> list[str]:
+    """Say where there are too few references for anything to be called."""
+    if not counts or min(counts.values()) >= least:
+        return []
+    count = min(counts.values())
+    return [
+        f"Only {count} references: p cannot go below 1/{count + 1}, so nothing can be called at level {level:g}. At "
+        f"least {least} are needed: give more background samples of other classes."
+    ]

@@ -1,0 +1,215 @@
+"""`ks.evidence` on models whose answers can be worked out by hand."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import kerascope as ks
+from kerascope.evidence.drops import symmetric
+
+H, W, K = 5, 12, 3
+
+
+def linear(channels: int = 1, units: int = K, seed: int = 0) -> Any:
+    """A linear classifier of matrices; returns the model and its weights (H, W, C, K)."""
+    model = keras.Sequential([layers.Input((H, W, channels)), layers.Flatten(), layers.Dense(units)])
+    weights = np.random.default_rng(seed).normal(size=(H, W, channels, units))
+    model.set_weights([weights.reshape(-1, units).astype("float32"), np.zeros(units, "float32")])
+    return model, weights
+
+
+def samples(count: int, seed: int, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, H, W, channels)).astype("float32")
+
+
+def quiet(*args: Any, **kwargs: Any) -> ks.Evidence:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        return ks.evidence(*args, **kwargs)
+
+
+def contrast(weights: np.ndarray, c: int) -> np.ndarray:
+    others = [k for k in range(weights.shape[-1]) if k != c]
+    return weights[..., c] - weights[..., others].mean(axis=-1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_sums_p_and_drops_of_a_linear_model(channels):
+    model, weights = linear(channels)
+    x, background = samples(4, 1, channels), samples(40, 2, channels)
+    y, labels = np.array([0, 2, 1, 0]), np.random.default_rng(3).integers(0, K, 40)
+    found = quiet(model, x, background=background, background_labels=labels, target=y, fills=5, dims=("r", "t"))
+    mean = background.mean(axis=0)
+    fills = background[np.sort(np.random.default_rng(0).choice(40, 5, replace=False))]
+    for i, c in enumerate(y):
+        w = contrast(weights, c)
+        sums = (w * (x[i] - mean)).sum(axis=(1, 2))
+        others = (w * (background[labels != c] - mean)).sum(axis=(2, 3)).max(axis=1)
+        p = [(1 + np.sum(others >= s)) / (1 + len(others)) for s in sums]
+        table = found.rows[found.rows["sample"] == i].sort_values("index")
+        np.testing.assert_allclose(table["sum"], sums, atol=2e-5)
+        assert np.array_equal(table["p"], p)
+        assert np.all(table["target"] == c)
+        drops = (w * (x[i] - fills)).sum(axis=(2, 3))  # (F, H)
+        measured = table[table["drop"].notna()]
+        np.testing.assert_allclose(measured["drop"], drops.mean(axis=0)[measured["index"]], atol=2e-5)
+        half = 2.7764451 * drops.std(axis=0, ddof=1) / np.sqrt(5)  # Student's t with 4 degrees of freedom
+        expected = (drops.mean(axis=0) - half)[measured["index"]]
+        np.testing.assert_allclose(measured["drop_low"], expected, atol=1e-4)
+    assert found.attrs["references"] == {int(c): int(np.sum(labels != c)) for c in np.unique(y)}
+
+
+def planted_linear() -> tuple[Any, np.ndarray, np.ndarray]:
+    """Class 0 is row 1, columns 3 to 7, of size 4; class 1 is nothing; small weights elsewhere."""
+    weights = np.zeros((H, W, 1, 2))
+    weights[1, 3:8, 0, 0] = 1.0
+    model = keras.Sequential([layers.Input((H, W, 1)), layers.Flatten(), layers.Dense(2)])
+    model.set_weights([weights.reshape(-1, 2).astype("float32"), np.zeros(2, "float32")])
+    x, background = 0.1 * samples(6, 1), 0.1 * samples(60, 2)
+    x[:, 1, 3:8] += 4.0
+    return model, x, background
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_planted_stretch_is_called_alone(check):
+    model, x, background = planted_linear()
+    found = quiet(model, x, background=background, background_labels=np.ones(60, int), target=0, check=check)
+    assert found.rows[found.rows["called"]]["index"].tolist() == [1] * 6
+    along = found.segments[found.segments["dim"] == "column"]
+    assert along[["line", "start", "stop", "whole"]].values.tolist() == [[1, 3, 8, False]] * 6
+    np.testing.assert_allclose(along["score"], found.rows[found.rows["called"]]["sum"], rtol=1e-5)
+    assert np.all(along["p"] == 1 / 61)
+    assert along["drop"].notna().all() == check
+    if check:  # the line's whole drop sits in the stretch
+        np.testing.assert_allclose(along["drop"], found.rows[found.rows["called"]]["drop"], rtol=1e-4)
+
+
+def test_negative_evidence_is_that_of_minus_the_model():
+    model, x, background = planted_linear()
+    labels = np.ones(60, int)
+    against = quiet(
+        model, x, background=background, background_labels=labels, target=1, references=background, sign="negative"
+    )
+    speaks = quiet(model, x, background=background, background_labels=labels, target=0)
+    np.testing.assert_allclose(against.segments["score"], speaks.segments["score"], rtol=1e-5)
+    assert np.all(against.segments["sign"] == -1)
+    np.testing.assert_allclose(against.segments["drop"], -speaks.segments["drop"], rtol=1e-4)
+    both = quiet(model, x, background=background, background_labels=labels, target=0, sign="both")
+    assert both.rows[both.rows["called"]]["index"].tolist() == [1] * 6
+
+
+def test_top_class_and_labels_by_the_model():
+    model, _ = linear()
+    x, background = samples(5, 4), samples(50, 5)
+    found = quiet(model, x, background=background)
+    top = model.predict(x, verbose=0).argmax(axis=1)
+    assert np.array_equal(found.classes, top)
+    predicted = model.predict(background, verbose=0).argmax(axis=1)
+    assert found.attrs["references"] == {int(c): int(np.sum(predicted != c)) for c in np.unique(top)}
+
+
+def test_one_unit_means_the_unit():
+    model, weights = linear(units=1)
+    x, background = samples(3, 6), samples(60, 7)
+    found = quiet(model, x, background=background)
+    sums = (weights[..., 0] * (x - background.mean(axis=0))).sum(axis=(2, 3))
+    np.testing.assert_allclose(found.rows.sort_values(["sample", "index"])["sum"], sums.ravel(), atol=2e-5)
+    assert found.attrs["references"] == {0: int(np.sum(model.predict(background, verbose=0) <= 0))}
+
+
+def test_plain_logit_by_class_object():
+    model, weights = linear()
+    x, background = samples(2, 8), samples(50, 9)
+    found = quiet(model, x, background=background, target=ks.Class(1))
+    sums = (weights[..., 1] * (x - background.mean(axis=0))).sum(axis=(2, 3))
+    np.testing.assert_allclose(found.rows.sort_values(["sample", "index"])["sum"], sums.ravel(), atol=2e-5)
+
+
+def test_one_axis():
+    model = keras.Sequential([layers.Input((W,)), layers.Dense(2)])
+    weights = np.zeros((W, 2), "float32")
+    weights[4:7, 0] = 1
+    model.set_weights([weights, np.zeros(2, "float32")])
+    x, background = 0.1 * samples(3, 1)[:, 0, :, 0], 0.1 * samples(50, 2)[:, 0, :, 0]
+    x[:, 4:7] += 3
+    found = quiet(model, x, background=background, background_labels=np.ones(50, int), target=0, dims=("time",))
+    assert found.segments[["line", "name", "start", "stop"]].values.tolist() == [[-1, "all", 4, 7]] * 3
+    assert len(found.columns) == 0
+    assert set(found.rows[found.rows["called"]]["index"]) == {4, 5, 6}
+
+
+def test_nothing_depends_on_the_batch():
+    model, x, background = planted_linear()
+    labels = np.ones(60, int)
+    whole = quiet(model, x, background=background, background_labels=labels, target=0)
+    alone = quiet(model, x[2:3], background=background, background_labels=labels, target=0, batch_size=7)
+    columns = ["index", "sum", "drop", "drop_low", "p", "called"]
+    first = whole.rows[whole.rows["sample"] == 2][columns].reset_index(drop=True)
+    np.testing.assert_allclose(first.astype(float), alone.rows[columns].astype(float), rtol=1e-5, atol=1e-6)
+
+
+def test_symmetric_drop_is_the_shapley_value_of_two_players():
+    rng = np.random.default_rng(0)
+    f = dict(zip([(), (0,), (1,), (0, 1)], rng.normal(size=4), strict=True))  # which players are replaced
+    by_definition = ((f[()] - f[(0,)]) + (f[(1,)] - f[(0, 1)])) / 2
+    assert symmetric(f[()], f[(0,)], f[(1,)], f[(0, 1)]) == pytest.approx(by_definition)
+
+
+# Warnings and refusals ----------------------------------------------------------------
+
+
+def test_too_few_references_are_said():
+    model, x, background = planted_linear()
+    found = quiet(model, x, background=background[:10], background_labels=np.ones(10, int), target=0)
+    assert "At least 19 are needed" in " ".join(found.warnings)
+    assert not found.rows["called"].any()
+
+
+def test_absence_is_said():
+    model, x, background = planted_linear()
+    quiet_x = np.concatenate([x, 0.1 * samples(6, 9)])
+    found = quiet(
+        model,
+        quiet_x,
+        background=np.concatenate([background, x]),
+        background_labels=np.array([1] * 60 + [0] * 6),
+        target=np.array([0] * 6 + [1] * 6),
+        class_names=("motif", "nothing"),
+    )
+    assert any("'nothing'" in text and "absence" in text for text in found.warnings)
+
+
+def test_mixed_references_are_said():
+    model, x, background = planted_linear()
+    half = background.copy()
+    half[:20, 1, 3:5] += 4.0  # a class of its own that carries part of the evidence
+    labels = np.array([2] * 20 + [1] * 40)
+    found = quiet(model, x, background=half, background_labels=labels, target=0)
+    assert any("references carry part of the evidence" in text for text in found.warnings)
+    table = found.rows[found.rows["index"] == 1]
+    assert np.all(table["p_clean"] == 1 / 41)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 2}, "level must lie between 0 and 1"),
+        ({"sign": "plus"}, "Known: both, negative, positive"),
+        ({"fills": 1}, "fills must be at least 2"),
+        ({"ordered": ("tme",)}, "Known: column, row"),
+        ({"background_labels": np.zeros(3, int)}, "background_labels must be 60 whole numbers"),
+        ({"background_labels": np.zeros(60, int), "target": 0}, "All 60 background samples are of class 0"),
+        ({"target": np.zeros((6, 2), int)}, "one target per sample"),
+        ({"target": lambda z: z[:, 0]}, "no classes to draw references from"),
+    ],
+)
+def test_bad_input(options, message):
+    model, x, background = planted_linear()
+    with pytest.raises(ks.KerascopeError, match=message.replace("(", r"\(")):
+        quiet(model, x, background=background, **options)
