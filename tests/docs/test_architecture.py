@@ -43,8 +43,9 @@ BELOW: dict[str, set[str]] = {
     "view": {"matrices"},
     "report": {"view"},
     "datasets": {"errors"},
+    "evidence": {"explain", "matrices"},
     "testing": {"explain"},
-    "cli": {"report", "explain", "datasets"},
+    "cli": {"report", "evidence", "datasets"},
 }
 # Explanation's conveniences look upwards, inside the method that is called and nowhere else.
 UPWARDS_WHEN_CALLED = {

@@ -1,59 +1,17 @@
-"""Data with a known answer, and one real data set: `kerascope.datasets`.
-
-Every function that gives data returns a `Dataset`: matrices, one label each and, where it is known, the cells
-that carry the label. What is drawn is drawn in NumPy from the seed given, whatever the backend.
-"""
+"""Smoothed noise with one motif in a row that tells the class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from kerascope.errors import BadInputError, unknown_name
+from kerascope.datasets.base import Dataset, Ints
+from kerascope.errors import BadInputError
 
-__all__ = ["Dataset", "Planted", "basic_motions", "demo_file", "planted"]
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
-_NOISE_SD = 0.12  # of the background, in units of the 0..1 range: four deviations stay inside
-_SECONDS_PER_STEP = 0.1  # of BasicMotions
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Dataset:
-    """Matrices with one label each and, where it is known, the cells that carry the label.
-
-    Attributes:
-        x: array (N, H, W), float32: one matrix per sample.
-        y: int array (N,): the class of each sample, an index into `class_names`.
-        truth: bool array (N, H, W), True where the label's evidence was put; None where nobody knows.
-        class_names: one name per class.
-        dims: the names of the two matrix axes, (H, W).
-        coords: labels or numbers along the axes, by axis name.
-    """
-
-    x: Floats
-    y: Ints
-    truth: Bools | None = None
-    class_names: tuple[str, ...]
-    dims: tuple[str, str] = ("row", "column")
-    coords: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        """Return N, the number of samples."""
-        return len(self.y)
-
-    @property
-    def names(self) -> dict[str, Any]:
-        """The keywords that label an explanation: ``ks.explain(model, data.x, **data.names)``."""
-        return {"dims": self.dims, "coords": self.coords, "class_names": self.class_names}
+NOISE_SD = 0.12
+"""Of the background, in units of the 0..1 range: four deviations stay inside."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -124,7 +82,7 @@ def planted(
     start = np.where(y < classes, places.astype(np.int64), -1)
     stop = np.where(y < classes, start + length, -1)
 
-    x = 0.5 + _NOISE_SD * _smoothed_noise((n, rows, columns), smoothing, np.random.default_rng(noise_seed))
+    x = 0.5 + NOISE_SD * _smoothed_noise((n, rows, columns), smoothing, np.random.default_rng(noise_seed))
     truth = np.zeros(x.shape, dtype=np.bool_)
     for i in np.flatnonzero(y < classes):
         x[i, row[i], start[i] : stop[i]] += strength * _motif(length)
@@ -142,68 +100,6 @@ def planted(
         stop=stop,
         row_names=row_names,
     )
-
-
-def basic_motions(split: str = "test") -> Dataset:
-    """Load BasicMotions: ten seconds of a smart watch's accelerometer and gyroscope during four activities.
-
-    80 recordings of four students, 20 per activity, half of them for training; from the UEA archive (Bagnall
-    et al. 2018, arXiv:1811.00075). ``demo_file("README.md")`` states origin, licence and what is not known:
-    the units, the order of the axes, and who recorded what, so that the halves may share people.
-
-    Args:
-        split: ``"train"`` or ``"test"``.
-
-    Returns:
-        A `Dataset` with x (40, 100, 6) float32, time by sensor, y (40,), and no truth; ``coords["time"]``
-        holds seconds from the start, 0.0 to 9.9, ``coords["sensor"]`` the six names.
-
-    Raises:
-        UnknownNameError: when `split` is neither.
-
-    Example:
-        >>> from kerascope import datasets
-        >>> data = datasets.basic_motions("train")
-        >>> data.x.shape, data.class_names, str(data.coords["sensor"][0])
-        ((40, 100, 6), ('standing', 'running', 'walking', 'badminton'), 'accelerometer x')
-    """
-    if split not in ("train", "test"):
-        raise unknown_name("split", split, ("train", "test"))
-    with np.load(demo_file("basic_motions.npz"), allow_pickle=False) as file:
-        x, y = file[f"x_{split}"], file[f"y_{split}"]
-        class_names, sensors = file["class_names"], file["sensor"]
-    return Dataset(
-        x=x,
-        y=y,
-        class_names=tuple(str(name) for name in class_names),
-        dims=("time", "sensor"),
-        coords={"time": np.round(np.arange(x.shape[1]) * _SECONDS_PER_STEP, 1), "sensor": sensors},
-    )
-
-
-def demo_file(name: str) -> Path:
-    """Return the path of a file that comes with the package: a model, the data, or what describes them.
-
-    Args:
-        name: ``"planted.keras"``, ``"basic_motions.keras"``, ``"basic_motions.npz"``, ``"models.json"``
-            (held-out accuracy, sizes, seeds and versions) or ``"README.md"`` (origin and licence).
-
-    Returns:
-        The path, readable as any file.
-
-    Raises:
-        UnknownNameError: when no file of that name comes with the package.
-
-    Example:
-        >>> from kerascope import datasets
-        >>> datasets.demo_file("planted.keras").name
-        'planted.keras'
-    """
-    folder = Path(str(resources.files("kerascope"))) / "demo"
-    known = [path.name for path in sorted(folder.glob("*.*"))]
-    if name not in known:
-        raise unknown_name("demo file", name, known)
-    return folder / name
 
 
 def _check_sizes(n: int, seed: int, rows: int, columns: int, classes: int, length: int, smoothing: int) -> None:
