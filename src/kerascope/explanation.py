@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -463,11 +463,17 @@ def open_explanation(path: str | os.PathLike[str]) -> Explanation:
         BadInputError: there is no store, it is not an explanation, it is incomplete or damaged.
     """
     from kerascope import store
-    from kerascope.as_xarray import Later, from_dataset
 
     place = os.path.abspath(path)
-    stamp = store.stamp(place)
-    small, pending = from_dataset(store.read(place), functools.partial(store.check_stamp, place, stamp))
+    check = functools.partial(store.check_stamp, place, store.stamp(place))
+    return explanation_of(store.read(place), place, check)
+
+
+def explanation_of(dataset: xr.Dataset, place: str, check: Callable[[], None]) -> Explanation:
+    """Return the explanation in a dataset read from a store; ``check`` runs before anything more is read."""
+    from kerascope.as_xarray import Later, from_dataset
+
+    small, pending = from_dataset(dataset, check)
     missing = [name for name in ("values", "inputs", "outputs", "explained") if name not in pending]
     if missing:
         raise BadInputError(f"The store {place!r} lacks {', '.join(missing)}. Save the result again.")

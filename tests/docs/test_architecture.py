@@ -28,7 +28,8 @@ BELOW: dict[str, set[str]] = {
     "target": {"model"},
     "baseline": {"model"},
     "groups": {"errors"},
-    "methods": {"target", "baseline", "groups"},
+    "patterns": {"inputs"},
+    "methods": {"target", "baseline", "groups", "patterns"},
     "lrp": {"methods"},
     "metrics": {"methods", "explanation"},
     "registry": {"lrp", "metrics"},
@@ -44,8 +45,9 @@ BELOW: dict[str, set[str]] = {
     "report": {"view"},
     "datasets": {"errors"},
     "evidence": {"explain", "matrices"},
+    "opening": {"evidence"},
     "testing": {"explain"},
-    "cli": {"report", "evidence", "datasets"},
+    "cli": {"report", "opening", "datasets"},
 }
 # Explanation's conveniences look upwards, inside the method that is called and nowhere else.
 UPWARDS_WHEN_CALLED = {

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from kerascope.explanation import Explanation
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     import pandas as pd
+
+TABLES = ("rows", "columns", "segments")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -51,6 +56,20 @@ class Evidence:
         called = [int(table["called"].sum()) for table in (self.rows, self.columns)]
         counts = f"{called[0]} rows, {called[1]} columns, {len(self.segments)} stretches"
         return f"<Evidence: {len(self)} samples; called at level {self.attrs['level']:g}: {counts}>"
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Save maps and tables as a Zarr store that `kerascope.open` reads; it appears whole or not at all.
+
+        Args:
+            path: the folder to make.
+            overwrite: replace a store that is there.
+
+        Raises:
+            OutputExistsError: something is there already.
+        """
+        from kerascope.evidence import storing
+
+        return storing.save(self, path, overwrite=overwrite)
 
     def of(self, sample: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Return the called rows, columns and stretches of one sample."""

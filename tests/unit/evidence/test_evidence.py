@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 
@@ -213,3 +214,41 @@ def test_bad_input(options, message):
     model, x, background = planted_linear()
     with pytest.raises(ks.KerascopeError, match=message.replace("(", r"\(")):
         quiet(model, x, background=background, **options)
+
+
+# Saved and opened ---------------------------------------------------------------------
+
+
+def test_saved_and_opened_again(tmp_path):
+    model, x, background = planted_linear()
+    found = quiet(
+        model,
+        x,
+        background=background,
+        background_labels=np.ones(60, int),
+        target=0,
+        dims=("gene", "time"),
+        coords={"gene": [f"g{i}" for i in range(H)], "time": np.linspace(0, 1, W)},
+        class_names=("motif", "nothing"),
+    )
+    path = found.save(tmp_path / "found.zarr")
+    again = ks.open(path)
+    assert isinstance(again, ks.Evidence)
+    for name in ("rows", "columns", "segments"):
+        before, after = getattr(found, name), getattr(again, name)
+        pd.testing.assert_frame_equal(before, after, check_exact=True)
+        assert before.attrs == after.attrs
+    assert again.warnings == found.warnings
+    assert again.attrs == found.attrs
+    assert np.array_equal(again.classes, found.classes)
+    np.testing.assert_array_equal(again.explanation.values, found.explanation.values)
+    with pytest.raises(ks.OutputExistsError):
+        found.save(path)
+
+
+def test_open_still_opens_explanations(tmp_path):
+    model, x, _ = planted_linear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        path = ks.explain(model, x, "gradient").save(tmp_path / "e.zarr")
+    assert isinstance(ks.open(path), ks.Explanation)
