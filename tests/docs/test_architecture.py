@@ -44,7 +44,7 @@ BELOW: dict[str, set[str]] = {
     "view": {"matrices"},
     "report": {"view"},
     "datasets": {"errors"},
-    "evidence": {"explain", "matrices"},
+    "evidence": {"explain", "view"},
     "opening": {"evidence"},
     "testing": {"explain"},
     "cli": {"report", "opening", "datasets"},

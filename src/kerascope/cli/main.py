@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kerascope.cli.demo import demo
+from kerascope.cli.evidence import evidence
 from kerascope.cli.explain import explain
 from kerascope.cli.guard import Guarded, prepare_process
 from kerascope.cli.inspect import inspect
@@ -47,6 +48,7 @@ def kerascope(
 
 
 app.command()(explain)
+app.command()(evidence)
 app.command()(inspect)
 app.command()(methods)
 app.command()(report)

@@ -128,6 +128,11 @@ def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: sl
     return [known.get(v, f"class {v}") if numbered else str(v) for v in values[chosen or slice(None)].tolist()]
 
 
+def class_indices(spec: str, names: Sequence[str] | None) -> np.ndarray:
+    """Return a file's classes, numbers or names, as indices."""
+    return np.array([_class(str(value), names) for value in read_names(spec, "--background-labels").tolist()])
+
+
 def baseline(text: str | None, inputs: Sequence[str]) -> Any:
     """Return a number, `zeros`, `mean`, `median`, or the array in a file."""
     if text is None or text in ("zeros", "mean", "median"):

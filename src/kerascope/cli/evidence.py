@@ -1,0 +1,231 @@
+"""`kerascope evidence`: tested rows, columns and stretches, with drops and p-values."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kerascope.cli import options as opt
+
+if TYPE_CHECKING:
+    from kerascope.evidence.record import Evidence
+
+DETAILED = 20
+"""Samples whose findings are printed; the rest is counted."""
+Background = Annotated[
+    str, typer.Option(help="FILE[::KEY] of samples of all classes: what is found is compared with them.")
+]
+BackgroundLabels = Annotated[
+    str | None, typer.Option(help="FILE with the class of each background sample; else the model says.")
+]
+References = Annotated[str | None, typer.Option(help="FILE[::KEY] of inputs known to hold no evidence.")]
+Ordered = Annotated[str | None, typer.Option(help="The axes along which neighbours mean something, as time.")]
+Level = Annotated[float, typer.Option(help="Level of the test, over all lines of one matrix.")]
+Sign = Annotated[str, typer.Option(help="Evidence for the class (positive), against it (negative), or both.")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not measure drops with the model: quicker.")]
+OneMethod = Annotated[
+    str | None, typer.Option("--method", "-m", help="The map's method; else integrated gradients with 16 steps.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asked for, word by word."""
+
+    model: Path
+    data: list[str]
+    background: str
+    background_labels: str | None
+    references: str | None
+    method: str | None
+    target: str | None
+    class_names: str | None
+    dims: str | None
+    ordered: str | None
+    coord: list[str]
+    option: list[str]
+    samples: str | None
+    level: float
+    sign: str
+    no_check: bool
+    out: Path | None
+    batch_size: int
+    seed: int
+    json: bool
+    force: bool
+    unsafe: bool
+    custom_objects: list[Path]
+    quiet: bool
+
+    @property
+    def inputs(self) -> list[str | Path]:
+        """Every file that is read."""
+        named = (self.background, self.background_labels, self.references, self.class_names)
+        return [self.model, *self.data, *(name for name in named if name)]
+
+
+def evidence(
+    model: opt.Model,
+    data: opt.Data,
+    background: Background,
+    background_labels: BackgroundLabels = None,
+    references: References = None,
+    method: OneMethod = None,
+    target: opt.Target = None,
+    class_names: opt.ClassNames = None,
+    dims: opt.Dims = None,
+    ordered: Ordered = None,
+    coord: opt.Coord = None,
+    option: opt.Option = None,
+    samples: opt.Samples = None,
+    level: Level = 0.05,
+    sign: Sign = "positive",
+    no_check: NoCheck = False,
+    out: opt.Out = None,
+    batch_size: opt.BatchSize = 32,
+    seed: opt.Seed = 0,
+    json: opt.Json = False,
+    force: opt.Force = False,
+    unsafe: opt.Unsafe = False,
+    custom_objects: opt.CustomObjects = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Say which rows, columns and stretches speak for the class, and how sure that is.
+
+    Each line is compared with the strongest line of every background sample of another class; what is called is
+    checked by replacing it with other samples' values. --out saves tables and maps.
+
+    Example: `kerascope evidence model.keras data.npz::x_test --background data.npz::x_train
+    --background-labels y_train.csv --dims time,sensor --ordered time`
+    """
+    given = dict(locals())
+    for name in ("coord", "option", "custom_objects"):
+        given[name] = given[name] or []
+    run(Request(**given))
+
+
+def run(request: Request) -> None:
+    """Do what the command line asked for."""
+    from kerascope.cli import outputs, parse, terminal
+
+    parse.samples(request.samples)  # wrong usage is said before anything heavy is imported
+    parse.dims(request.dims)
+    places = outputs.plan(request.out, None, ["evidence"], force=request.force, inputs=request.inputs)
+    with terminal.only_json(request.json):
+        terminal.start_backend(quiet=request.quiet)
+        found = _find(request)
+        for path in places.stores:
+            found.save(path, overwrite=request.force)
+    if request.json:
+        terminal.print_json(as_data(found))
+        return
+    _print(found)
+    if request.out:
+        terminal.stdout().print(f"\nSaved {request.out}", soft_wrap=True)
+
+
+def _find(request: Request) -> Evidence:
+    from kerascope.cli import io, parse, terminal
+    from kerascope.cli.custom import load_custom_objects
+    from kerascope.errors import KerascopeWarning
+    from kerascope.evidence.pipeline import evidence as find
+    from kerascope.model.load import load_model
+
+    model = load_model(request.model, unsafe=request.unsafe, custom_objects=load_custom_objects(request.custom_objects))
+    inputs = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+    data = io.read_data(request.data, inputs=inputs).chosen(parse.samples(request.samples))
+    names = parse.class_names(request.class_names)
+    dims, coords = data.named(parse.dims(request.dims))
+    coords.update(parse.coords(request.coord))
+    if data.samples is not None:
+        coords["sample"] = data.samples
+    options = parse.options_by_method([request.method], parse.options(request.option))[0] if request.option else {}
+    labels = request.background_labels
+    with terminal.progress_bar("evidence", quiet=request.quiet) as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are printed with it
+        return find(
+            model,
+            data.values,
+            background=io.read_array(request.background, inputs=inputs),
+            background_labels=None if labels is None else parse.class_indices(labels, names),
+            references=None if request.references is None else io.read_array(request.references, inputs=inputs),
+            method=request.method,
+            target=parse.target(request.target, names),
+            dims=dims,
+            coords=coords,
+            class_names=names,
+            ordered=parse.dims(request.ordered),
+            level=request.level,
+            sign=request.sign,  # type: ignore[arg-type]  # checked there, and refused by name
+            check=not request.no_check,
+            batch_size=request.batch_size,
+            seed=request.seed,
+            progress=progress,
+            **options,
+        )
+
+
+def _print(found: Evidence) -> None:
+    """Print a sentence for every finding of the first samples, and what to know."""
+    from rich.text import Text
+
+    from kerascope.cli import terminal
+    from kerascope.evidence import sentences
+    from kerascope.view.text import sample_label
+
+    console = terminal.stdout()
+    dims = found.explanation.matrix_dims()
+    console.print()
+    console.print(Text(f"Evidence at level {found.attrs['level']:g}", style="bold underline"))
+    counts = ", ".join(f"{count} for {_class(found, c)}" for c, count in found.attrs["references"].items())
+    console.print(f"  map: {found.explanation.method_name}; references: {counts}", soft_wrap=True)
+    for warning in found.warnings:
+        console.print(Text(f"  Warning: {warning}", style="yellow"), soft_wrap=True)
+    for sample in range(min(len(found), DETAILED)):
+        title = sentences.title(found, sample, sample_label(found.explanation, sample))
+        console.print()
+        console.print(Text(title, style="bold"), soft_wrap=True)
+        rows, columns, stretches = found.of(sample)
+        said = [
+            *(sentences.of_line(found, dims[0], line) for line in rows.to_dict("records")),
+            *(sentences.of_line(found, dims[-1], line) for line in columns.to_dict("records")),
+            *(sentences.of_segment(found, stretch) for stretch in stretches.to_dict("records")),
+        ]
+        for text in said or ["nothing stands out from the references"]:
+            console.print(f"  {text}", soft_wrap=True)
+    if len(found) > DETAILED:
+        console.print(f"\n… and {len(found) - DETAILED} more samples: all of them with --json or --out.")
+
+
+def _class(found: Evidence, label: int) -> str:
+    names = found.explanation.class_names
+    if label < 0:
+        return "the target"
+    return names[label] if names and label < len(names) else f"class {label}"
+
+
+def as_data(found: Evidence) -> dict[str, Any]:
+    """Return the findings as plain data: called lines and stretches of every sample."""
+    attrs = found.explanation.attrs
+    return {
+        **{name: attrs.get(name) for name in ("kerascope", "keras", "backend", "seed")},
+        **found.attrs,
+        "warnings": list(found.warnings),
+        "samples": [
+            {
+                "sample": sample,
+                "class": int(found.classes[sample]),
+                "class_name": _class(found, int(found.classes[sample])),
+                "explained": float(found.explanation.explained[sample]),
+                **{
+                    name: table.drop(columns=["sample", "target"]).to_dict("records")
+                    for name, table in zip(("rows", "columns", "segments"), found.of(sample), strict=True)
+                },
+            }
+            for sample in range(len(found))
+        ],
+    }

@@ -1,0 +1,106 @@
+"""`kerascope evidence`, on real files: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kerascope as ks
+from tests.cli.conftest import Run
+
+LABELS = ["a", "b", "c", "d"]
+
+
+@pytest.fixture
+def files(data_file: Path, tmp_path: Path) -> dict[str, Path]:
+    background = np.random.default_rng(5).normal(size=(48, 12, 3)).astype("float32")
+    np.save(tmp_path / "background.npy", background)
+    (tmp_path / "labels.csv").write_text("\n".join(LABELS[i % 4] for i in range(48)), encoding="utf-8")
+    return {"x": data_file, "background": tmp_path / "background.npy", "labels": tmp_path / "labels.csv"}
+
+
+@pytest.fixture
+def asked(model_file: Path, files: dict[str, Path]) -> list[Any]:
+    return [
+        *("evidence", model_file, files["x"], "--background", files["background"]),
+        *("--background-labels", files["labels"], "--class-names", "a,b,c,d", "--dims", "time,sensor"),
+        *("--coord", "sensor=acc,gyr,mag", "--ordered", "time", "--level", "0.3"),
+    ]
+
+
+def in_python(model_file: Path, files: dict[str, Path]) -> ks.Evidence:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        return ks.evidence(
+            model_file,
+            np.load(files["x"]),
+            background=np.load(files["background"]),
+            background_labels=np.arange(48) % 4,
+            dims=("time", "sensor"),
+            ordered=("time",),
+            class_names=LABELS,
+            level=0.3,
+        )
+
+
+def test_a_sentence_for_every_finding(run: Run, asked: list[Any], model_file: Path, files: dict[str, Path]) -> None:
+    ran = run(*asked)
+    assert (ran.status, ran.err) == (0, "")
+    found = in_python(model_file, files)
+    for c, count in found.attrs["references"].items():
+        assert f"{count} for {LABELS[c]}" in ran.out
+    said = [line for line in ran.out.splitlines() if ", p " in line]
+    called = int(found.rows["called"].sum() + found.columns["called"].sum()) + len(found.segments)
+    assert len(said) == called > 0
+    top = found.columns[found.columns["called"]].iloc[0]
+    assert any(line.strip().startswith(f"sensor {['acc', 'gyr', 'mag'][top['index']]}: ") for line in said)
+    assert all("replacing it costs" in line for line in said)
+
+
+def test_json_holds_the_tables(run: Run, asked: list[Any], model_file: Path, files: dict[str, Path]) -> None:
+    ran = run(*asked, "--json")
+    assert ran.status == 0, ran.err
+    given, found = json.loads(ran.out), in_python(model_file, files)
+    assert given["level"] == 0.3
+    for sample, one in enumerate(given["samples"]):
+        assert one["class_name"] == LABELS[found.classes[sample]]
+        rows, columns, segments = found.of(sample)
+        assert [line["index"] for line in one["rows"]] == rows["index"].tolist()
+        np.testing.assert_allclose([line["p"] for line in one["columns"]], columns["p"])
+        assert [line["start"] for line in one["segments"]] == segments["start"].tolist()
+
+
+def test_the_store_opens_as_evidence(run: Run, asked: list[Any], tmp_path: Path) -> None:
+    ran = run(*asked, "--out", tmp_path / "found.zarr")
+    assert ran.status == 0, ran.err
+    assert isinstance(ks.open(tmp_path / "found.zarr"), ks.Evidence)
+    again = run(*asked, "--out", tmp_path / "found.zarr")
+    assert again.status == 1
+    assert "--force" in again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--sign", "plus"], 1, "Unknown sign 'plus'"),
+        (["--level", "7"], 1, "level must lie between 0 and 1"),
+        (["--ordered", "sensr"], 1, "Unknown ordered dim 'sensr'"),
+        (["--samples", "x"], 2, "no range of samples"),
+    ],
+)
+def test_wrong_words(run: Run, asked: list[Any], words: list[str], status: int, message: str) -> None:
+    ran = run(*asked, *words)
+    assert ran.status == status
+    assert message in ran.err.replace("\n", " ")
+    assert "Traceback" not in ran.err
+
+
+def test_the_background_is_needed(run: Run, model_file: Path, files: dict[str, Path]) -> None:
+    ran = run("evidence", model_file, files["x"])
+    assert ran.status == 2
+    assert "--background" in ran.err
