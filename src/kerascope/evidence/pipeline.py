@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings as python_warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -154,7 +154,7 @@ class _Analysis:
     sign: str
     progress: Progress
 
-    def run(self, stretch_dims: Iterable[str], fills: int) -> Evidence:
+    def run(self, stretch_dims: Sequence[str], fills: int) -> Evidence:
         """Test lines, find stretches, measure drops, and put the tables together."""
         found = self.found
         dims, classes = matrix_dims(found.sample_dims()), classes_of(self.selection)
@@ -193,6 +193,7 @@ class _Analysis:
                 "fills": fills,
                 "agreement": agreement,
                 "seed": self.study.seed,
+                "ordered": tuple(stretch_dims),
             },
         )
 

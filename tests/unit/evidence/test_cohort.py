@@ -1,0 +1,130 @@
+"""What is common to a class: counts, intervals, clusters and aligned stretches, against hand-made answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kerascope as ks
+from kerascope.evidence import clusters
+from kerascope.evidence.cohort import bootstrap, wilson
+from tests.unit.evidence.test_evidence import planted_linear, quiet
+
+
+def found(**options: object) -> ks.Evidence:
+    model, x, background = planted_linear()
+    x[1, 1, 3:8] -= 4.0  # one of six without its motif
+    return quiet(model, x, background=background, background_labels=np.ones(60, int), target=0, **options)
+
+
+def test_how_often_lines_are_called():
+    cohort = ks.cohort(found(), draws=200)
+    row = cohort.lines[(cohort.lines["dim"] == "row") & (cohort.lines["index"] == 1)].iloc[0]
+    assert (row["called"], row["samples"], row["share"]) == (5, 6, 5 / 6)
+    assert row["share_low"] == pytest.approx(0.4365, abs=1e-3)  # Wilson's interval for 5 of 6
+    assert row["share_high"] == pytest.approx(0.9699, abs=1e-3)
+    assert row["sum_low"] < row["sum"] < row["sum_high"]
+    assert cohort.lines.iloc[0]["index"] == 1  # the most often called comes first
+
+
+def test_where_stretches_lie():
+    cohort = ks.cohort(found(), draws=50)
+    best = cohort.segments[cohort.segments["dim"] == "column"].iloc[0]
+    columns = ["line", "count", "share", "start", "start_low", "length", "length_high"]
+    assert best[columns].tolist() == [1, 5, 5 / 6, 3, 3, 5, 5]
+    aligned = cohort.aligned(0, "column", 1, margin=1)
+    assert aligned["count"].tolist() == [5] * 7
+    assert np.all(aligned["input"].to_numpy()[1:-1] > 3.5)
+    assert abs(aligned["input"].iloc[0]) < 0.2
+    with pytest.raises(ks.BadInputError, match="No stretch along 'column' was called in line 4"):
+        cohort.aligned(0, "column", 4)
+
+
+def test_the_planted_cells_form_one_cluster():
+    cohort = ks.cohort(quiet_all(), draws=199, ordered=("column",))
+    best = cohort.clusters.iloc[0]
+    assert best[["row_first", "row_last", "column_first", "column_last", "cells"]].tolist() == [1, 1, 3, 7, 5]
+    assert best["p"] <= 0.05
+
+
+def quiet_all() -> ks.Evidence:
+    model, x, background = planted_linear()
+    more = np.concatenate([x, x + 0.05 * np.random.default_rng(3).normal(size=x.shape).astype("float32")])
+    return quiet(model, more, background=background, background_labels=np.ones(60, int), target=0)
+
+
+def test_two_groups_explained_for_one_target_are_compared():
+    model, x, background = planted_linear()
+    both = np.concatenate([x, 0.1 * np.random.default_rng(9).normal(size=x.shape).astype("float32")])
+    evidence = quiet(model, both, background=background, background_labels=np.ones(60, int), target=0)
+    cohort = ks.cohort(evidence, ["ill"] * 6 + ["well"] * 6, draws=199)
+    best = cohort.differences.iloc[0]
+    assert best["label"] == "ill less well"
+    assert best[["row_first", "column_first", "column_last"]].tolist() == [1, 3, 7]
+    assert best["p"] == 1 / 200
+    assert set(cohort.maps) == {"ill", "well"}
+
+
+# Clusters -----------------------------------------------------------------------------
+
+
+def test_t_values_are_scipys():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    maps, first = rng.normal(size=(9, 3, 4)), np.arange(9) < 4
+    np.testing.assert_allclose(clusters._t_of_mean(maps), stats.ttest_1samp(maps, 0).statistic)
+    expected = stats.ttest_ind(maps[first], maps[~first]).statistic
+    np.testing.assert_allclose(clusters._t_of_difference(maps, first), expected)
+
+
+JOINED = [((True, True), 1), ((False, True), 2), ((True, False), 3), ((False, False), 5)]
+
+
+@pytest.mark.parametrize(("ordered", "count"), JOINED)
+def test_cells_join_along_ordered_axes_only(ordered, count):
+    t = np.zeros((3, 4))
+    t[0, :3] = 3.0
+    t[1, 1:3] = 5.0
+    labels, mass = clusters._clusters(t, ordered)
+    assert labels.max() == len(mass) == count
+    assert mass.sum() == pytest.approx(t.sum())
+
+
+def test_signs_stay_apart():
+    t = np.array([[3.0, 3.0, -4.0, -4.0]])
+    labels, mass = clusters._clusters(t, (True, True))
+    assert labels.tolist() == [[1, 1, 2, 2]]
+    assert mass.tolist() == [6.0, -8.0]
+
+
+def test_the_level_holds_on_noise():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(60):
+        tested = clusters.differs_from_zero(rng.normal(size=(10, 4, 12)), (False, True), draws=99, seed=trial)
+        hits += bool(len(tested.p)) and tested.p.min() <= 0.05
+    assert hits <= 8  # 60 trials at .05: more than eight has a chance of 1 %
+
+
+def test_intervals():
+    low, high = wilson(np.array([0, 10]), 10)
+    assert low[0] == pytest.approx(0, abs=1e-12)
+    assert high[1] == pytest.approx(1, abs=1e-12)
+    values = np.random.default_rng(2).normal(3, 1, (400, 2))
+    at = bootstrap(values, 2000, 0)
+    half = 1.96 * values.std(axis=0) / 20
+    np.testing.assert_allclose(at, [values.mean(axis=0) - half, values.mean(axis=0) + half], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ([0, 1], {}, "one group for each of 6 samples"),
+        (None, {"draws": 0}, "draws must be at least 1"),
+        (None, {"ordered": ("clumn",)}, "Unknown ordered dim 'clumn'"),
+    ],
+)
+def test_bad_input(labels, options, message):
+    with pytest.raises(ks.KerascopeError, match=message):
+        ks.cohort(found(), labels, **options)
