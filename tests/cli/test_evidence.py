@@ -104,3 +104,28 @@ def test_the_background_is_needed(run: Run, model_file: Path, files: dict[str, P
     ran = run("evidence", model_file, files["x"])
     assert ran.status == 2
     assert "--background" in ran.err
+
+
+# Cohorts ------------------------------------------------------------------------------
+
+
+def test_cohort_of_a_saved_store(run: Run, asked: list[Any], tmp_path: Path) -> None:
+    store = tmp_path / "found.zarr"
+    assert run(*asked, "--target", "0", "--out", store).status == 0
+    (tmp_path / "groups.txt").write_text("ill\nwell\nill\nwell\nill", encoding="utf-8")
+    ran = run("cohort", store, "--labels", tmp_path / "groups.txt", "--draws", "50")
+    assert (ran.status, ran.err) == (0, "")
+    assert "group ill: 3 samples" in ran.out
+    given = json.loads(run("cohort", store, "--draws", "50", "--json").out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        expected = ks.cohort(ks.open(store), draws=50)
+    assert [line["called"] for line in given["lines"]] == expected.lines["called"].tolist()
+    assert run("cohort", store).out.count("a: 5 samples") == 1
+
+
+def test_cohort_refuses_maps(run: Run, model_file: Path, data_file: Path, tmp_path: Path) -> None:
+    assert run("explain", model_file, data_file, "-m", "gradient", "--out", tmp_path / "maps.zarr").status == 0
+    ran = run("cohort", tmp_path / "maps.zarr")
+    assert ran.status == 1
+    assert "holds maps, not evidence" in ran.err

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kerascope.cli.cohort import cohort
 from kerascope.cli.demo import demo
 from kerascope.cli.evidence import evidence
 from kerascope.cli.explain import explain
@@ -49,6 +50,7 @@ def kerascope(
 
 app.command()(explain)
 app.command()(evidence)
+app.command()(cohort)
 app.command()(inspect)
 app.command()(methods)
 app.command()(report)
