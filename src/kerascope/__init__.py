@@ -14,21 +14,37 @@ from kerascope._version import __version__ as __version__
 
 _EXPORTS = {
     "kerascope.explain": ("explain", "Explainer", "check"),
+    "kerascope.evidence.cohort": ("cohort", "Cohort"),
     "kerascope.evidence.pipeline": ("evidence",),
     "kerascope.evidence.record": ("Evidence",),
     "kerascope.explanation": ("Explanation",),
+    "kerascope.opening": ("open",),
     "kerascope.registry": ("methods",),
     "kerascope.report": ("report",),
     "kerascope.target": ("Class", "Contrast", "Neuron", "Output", "Target", "TopClass"),
     "kerascope.lrp.composites": ("Composite", "first_layer"),
     "kerascope.lrp.method": ("LRP", "DeepTaylor"),
     "kerascope.methods.base": ("Method",),
-    "kerascope.methods.cam": ("CAM", "GradCAM", "HiResCAM"),
+    "kerascope.methods.cam_gradient": (
+        "CAM",
+        "EigenCAM",
+        "GradCAM",
+        "GradCAMPlusPlus",
+        "HiResCAM",
+        "LayerCAM",
+        "XGradCAM",
+    ),
+    "kerascope.methods.cam_probing": ("AblationCAM", "ScoreCAM"),
     "kerascope.methods.controls": ("Edges", "Input", "Random"),
+    "kerascope.methods.deeplift": ("DeepLIFT", "DeepLiftSHAP"),
     "kerascope.methods.gradient": ("DeconvNet", "Gradient", "GuidedBackprop", "InputXGradient", "Saliency"),
-    "kerascope.methods.noise": ("SmoothGrad",),
+    "kerascope.methods.noise": ("SmoothGrad", "SquareGrad", "VarGrad"),
     "kerascope.methods.path": ("ExpectedGradients", "IntegratedGradients"),
     "kerascope.methods.perturbation": ("Occlusion",),
+    "kerascope.methods.weight_noise": ("NoiseGrad",),
+    "kerascope.methods.patterns": ("PatternAttribution", "PatternNet"),
+    "kerascope.patterns.quality": ("signal_quality",),
+    "kerascope.patterns.store": ("Patterns",),
     "kerascope.model.load": ("load_model",),
     "kerascope.errors": (
         "BackendError",
@@ -38,6 +54,7 @@ _EXPORTS = {
         "KerascopeError",
         "KerascopeWarning",
         "MissingBaselineError",
+        "MissingPatternsError",
         "OutputExistsError",
         "StaleModelError",
         "TraceError",
@@ -47,18 +64,14 @@ _EXPORTS = {
     ),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
-_RENAMED = {"open": ("kerascope.explanation", "open_explanation")}
 _MODULES = {"rules": "kerascope.lrp.rules", "datasets": "kerascope.datasets", "testing": "kerascope.testing"}
 
-__all__ = sorted([*_HOME, *_RENAMED, *_MODULES, "__version__"])
+__all__ = sorted([*_HOME, *_MODULES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _RENAMED:
-        module, attribute = _RENAMED[name]
-        return getattr(importlib.import_module(module), attribute)
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'kerascope' has no attribute {name!r}")

@@ -26,6 +26,10 @@ class MissingBaselineError(KerascopeError, ValueError):
     """A method needs an absent input (baseline, fill, bounds) and was given none."""
 
 
+class MissingPatternsError(MissingBaselineError):
+    """A pattern method was given no fitted patterns."""
+
+
 class IncompatibleMethodError(KerascopeError, ValueError):
     """A method's assumptions do not hold for this model."""
 

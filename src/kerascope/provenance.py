@@ -200,7 +200,7 @@ class Recorder:
         graph = view.logits
         first = parts[0]
         at_baseline = self._field(parts, "baseline_output")
-        largest = self._field(parts, "largest")
+        largest, log_scale = self._field(parts, "largest"), self._field(parts, "log_scale")
         index = [head.name for head in view.heads].index(selection.head) if selection.head else None
         return {
             "kerascope": __version__,
@@ -246,6 +246,7 @@ class Recorder:
                 "output": None if at_baseline is None else at_baseline.tolist(),
             },
             "largest_sum": None if largest is None else largest.tolist(),
+            "log_scale": None if log_scale is None else log_scale.tolist(),
             "ordered": None,
         }
 

@@ -11,12 +11,16 @@ import numpy as np
 from kerascope.errors import BadInputError, UnknownNameError, unknown_name
 from kerascope.lrp.method import LRP, PRESETS, DeepTaylor
 from kerascope.methods.base import Method
-from kerascope.methods.cam import CAM, GradCAM, HiResCAM
+from kerascope.methods.cam_gradient import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from kerascope.methods.cam_probing import AblationCAM, ScoreCAM
 from kerascope.methods.controls import Edges, Input, Random
+from kerascope.methods.deeplift import DeepLIFT, DeepLiftSHAP
 from kerascope.methods.gradient import DeconvNet, Gradient, GuidedBackprop, InputXGradient, Saliency
-from kerascope.methods.noise import SmoothGrad
+from kerascope.methods.noise import SmoothGrad, SquareGrad, VarGrad
 from kerascope.methods.path import ExpectedGradients, IntegratedGradients
+from kerascope.methods.patterns import PatternAttribution, PatternNet
 from kerascope.methods.perturbation import Occlusion
+from kerascope.methods.weight_noise import NoiseGrad
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,11 +29,18 @@ METHODS: dict[str, Method] = {
     "gradient": Gradient(),
     "saliency": Saliency(),
     "smoothgrad": SmoothGrad(),
+    "squaregrad": SquareGrad(),
+    "vargrad": VarGrad(),
+    "noisegrad": NoiseGrad(),
     "deconvnet": DeconvNet(),
     "guided_backprop": GuidedBackprop(),
+    "patternnet": PatternNet(),
     "input_x_gradient": InputXGradient(),
     "integrated_gradients": IntegratedGradients(),
     "expected_gradients": ExpectedGradients(),
+    "deeplift": DeepLIFT(),
+    "deeplift.reveal_cancel": DeepLIFT(rule="reveal_cancel"),
+    "deeplift_shap": DeepLiftSHAP(),
     "deep_taylor": DeepTaylor(),
     "deep_taylor.bounded": DeepTaylor(composite="deep_taylor.bounded"),
     "lrp": LRP(),
@@ -38,9 +49,16 @@ METHODS: dict[str, Method] = {
         for name in PRESETS
         if name not in ("default", "alpha_beta", "deep_taylor", "deep_taylor.bounded")
     },
+    "pattern_attribution": PatternAttribution(),
     "cam": CAM(),
     "grad_cam": GradCAM(),
+    "grad_cam_plus_plus": GradCAMPlusPlus(),
+    "xgrad_cam": XGradCAM(),
     "hires_cam": HiResCAM(),
+    "layer_cam": LayerCAM(),
+    "score_cam": ScoreCAM(),
+    "ablation_cam": AblationCAM(),
+    "eigen_cam": EigenCAM(),
     "occlusion": Occlusion(),
     "random": Random(),
     "input": Input(),
@@ -98,6 +116,8 @@ def name_of(method: Method) -> str:
 
 
 def _identity(method: Method) -> Any:
+    if isinstance(method, DeepLIFT):
+        return method.rule
     return method.composite if isinstance(method, LRP) else None
 
 

@@ -24,6 +24,10 @@ from tests.conftest import narrowing, numeric_state, set_numeric_state
 BOUNDS = {"low": -8.0, "high": 8.0}
 OPTIONS = {
     "smoothgrad": {"draws": 2},
+    "squaregrad": {"draws": 2},
+    "vargrad": {"draws": 2},
+    "noisegrad": {"draws": 2},
+    "score_cam": {"channels": 2},
     "integrated_gradients": {"steps": 10},
     "expected_gradients": {"draws": 12},
     "occlusion": {"window": 4, "fills": 1},
@@ -43,9 +47,11 @@ def method_of(name: str) -> ks.Method:
 # Expected refusals --------------------------------------------------------------------
 
 LRP = [name for name in METHODS if name.startswith("lrp")]
+DEEPLIFT = ["deeplift", "deeplift.reveal_cancel", "deeplift_shap"]
 RELU_ONLY = ["guided_backprop", "deconvnet", "deep_taylor", "deep_taylor.bounded"]
-CAMS = ["cam", "grad_cam", "hires_cam"]
-GRADIENTS = ["gradient", "saliency", "smoothgrad", "input_x_gradient", "integrated_gradients", "expected_gradients"]
+CAMS = [name for name in METHODS if METHODS[name].family == "localisation"]
+NOISY = ["smoothgrad", "squaregrad", "vargrad", "noisegrad"]
+GRADIENTS = ["gradient", "saliency", *NOISY, "input_x_gradient", "integrated_gradients", "expected_gradients"]
 
 FLAT = [
     "activation_layers",
@@ -108,6 +114,13 @@ REFUSALS = [
         ks.UnsupportedLayerError,
         r"^LRP has no rule for '[^']+' \(\w+\)\. Use a method that only differentiates",
         "an operation that is known by its derivative alone: recurrence, attention, other normalisations, raw code",
+    ),
+    Refusal(
+        DEEPLIFT,
+        lambda case: "no_rule" in case.traits and case.name != "softmax_inside",
+        ks.UnsupportedLayerError,
+        r"^DeepLIFT has no rule for '[^']+' \(\w+\)\. Use a method that only differentiates",
+        "an operation that is known by its derivative alone; a softmax is taken apart",
     ),
     Refusal(
         RELU_ONLY,
@@ -237,6 +250,9 @@ def test_the_linear_identity_is_promised_by_those_that_keep_it() -> None:
         "input_x_gradient",
         "integrated_gradients",
         "expected_gradients",
+        "deeplift",
+        "deeplift.reveal_cancel",
+        "deeplift_shap",
         "lrp.zero",
         "lrp.epsilon",
     }

@@ -27,6 +27,7 @@ GRADIENTS = (
     "integrated_gradients",
     "expected_gradients",
 )
+DEEPLIFT = ("deeplift", "deeplift.reveal_cancel", "deeplift_shap")
 SIGNALS = ("guided_backprop", "deconvnet")
 RULES = (
     "lrp.zero",
@@ -51,7 +52,7 @@ COMPOSITES = (
     "lrp.epsilon_alpha2_beta1_flat",
     "lrp.epsilon_gamma_box",
 )
-CELLS = (*GRADIENTS, *SIGNALS, "occlusion", *RULES, *COMPOSITES)
+CELLS = (*GRADIENTS, *DEEPLIFT, *SIGNALS, "occlusion", *RULES, *COMPOSITES)
 """All that explain a model cell by cell."""
 EVERY = (*CELLS, *LOCAL, *CONTROLS)
 

@@ -1,8 +1,4 @@
-"""Class activation maps against their definitions (G1, G2, G4, G5, G9).
-
-Not covered: G3, G6 to G8 and of G4 what needs methods that do not exist yet (Grad-CAM++, XGrad-CAM, Layer-CAM,
-Score-CAM, Ablation-CAM, Eigen-CAM).
-"""
+"""CAM, Grad-CAM and HiResCAM against their definitions (G1, G2, G4, G5, G9); the others in test_cams_weighed."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from keras import layers, ops
 
 import kerascope as ks
 from kerascope import rules
-from tests.reference.every import CELLS, GRADIENTS, HIGH, LOW, RULES, SIGNALS, options
+from tests.reference.every import CELLS, DEEPLIFT, GRADIENTS, HIGH, LOW, RULES, SIGNALS, options
 from tests.reference.nets import (
     average_head,
     cnn,
@@ -194,7 +194,7 @@ def test_c25_a_contrast_is_a_difference(float64):
     """Methods that are linear in the output: A(f_a - f_b) = A(f_a) - A(f_b)."""
     background = samples((5,), 3, seed=9)
     bench = Bench(mlp(), samples((5,)), background=background)
-    linear = [name for name in (*GRADIENTS, "occlusion", *RULES) if name != "saliency"]
+    linear = [name for name in (*GRADIENTS, *DEEPLIFT, "occlusion", *RULES) if name != "saliency"]
     for name in linear:
         if name.startswith("deep_taylor"):  # starts from the positive part
             continue
@@ -265,7 +265,8 @@ def test_c21_c22_a_convolution_is_a_dense_layer(build, float64):
         mine.assign(theirs)
     x, background = samples(shape), samples(shape, 3, seed=9)
     flat = Bench(dense, x.reshape(3, 16), background=background.reshape(3, 16))
-    compare_everywhere(Bench(conv, x, background=background), flat, (*GRADIENTS, *SIGNALS, "occlusion", *RULES))
+    names = (*GRADIENTS, *DEEPLIFT, *SIGNALS, "occlusion", *RULES)
+    compare_everywhere(Bench(conv, x, background=background), flat, names)
 
 
 def test_c22_a_separable_convolution_is_two(float64):

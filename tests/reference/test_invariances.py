@@ -19,6 +19,7 @@ from tests.reference.every import (
     CELLS,
     COMPOSITES,
     CONTROLS,
+    DEEPLIFT,
     EVERY,
     GRADIENTS,
     HIGH,
@@ -137,7 +138,7 @@ def test_d5_rescaling_hidden_units(float64):
     """A hidden ReLU unit scaled by s, its readers by 1 / s: no map changes but of epsilon (absolute) and w^2."""
     scale = np.linspace(0.2, 3.0, 7)
     one, other = both(mlp(), rescaled(mlp(), scale))
-    names = (*GRADIENTS, *SIGNALS, "occlusion", "lrp.flat", *RULES)
+    names = (*GRADIENTS, *DEEPLIFT, *SIGNALS, "occlusion", "lrp.flat", *RULES)
     alike(one, other, without(names, "lrp.epsilon", "lrp.w_square"))
     one, other = both(cnn(pool=None), rescaled(cnn(pool=None), scale[:4]), shape=SHAPE)
     alike(one, other, ("grad_cam", "hires_cam"))
@@ -151,7 +152,7 @@ def test_d6_an_identity_layer_more(float64):
     weights = mlp().get_weights()
     longer.set_weights([*weights[:2], np.eye(7), np.zeros(7), *weights[2:]])
     one, other = both(mlp(), longer)
-    names = (*GRADIENTS, *SIGNALS, "occlusion", *RULES)
+    names = (*GRADIENTS, "deeplift", "deeplift_shap", *SIGNALS, "occlusion", *RULES)
     alike(one, other, without(names, "lrp.alpha2_beta1", "lrp.epsilon"))
     alike(one, other, ("lrp.epsilon",), 1e-4)
     differ(one.values("lrp.alpha2_beta1"), other.values("lrp.alpha2_beta1"))
@@ -201,7 +202,7 @@ def test_d8_a_shift_with_baseline_and_bounds_moved_along(float64):
     shift, x, background = np.linspace(-1, 2, 5), samples((5,)), samples((5,), 3, seed=9)
     one = Bench(mlp(), x, background=background)
     other = Bench(shifted(mlp(), shift), x + shift, background=background + shift)
-    alike(one, other, ("integrated_gradients", "expected_gradients", "occlusion"))
+    alike(one, other, ("integrated_gradients", "expected_gradients", "occlusion", *DEEPLIFT))
     bounds = {"low": np.full(5, LOW), "high": np.full(5, HIGH)}
     moved = {name: bound + shift for name, bound in bounds.items()}
     for name in ("lrp.z_box", "deep_taylor.bounded"):
@@ -254,7 +255,7 @@ def test_d12_a_feature_without_weights(float64):
     kernel[2] = 0
     model.layers[0].set_weights([kernel, bias])
     bench = Bench(model, samples((5,)), background=samples((5,), 3, seed=9))
-    for name in (*GRADIENTS, *SIGNALS, *RULES, "lrp", "lrp.epsilon_gamma_box"):
+    for name in (*GRADIENTS, *DEEPLIFT, *SIGNALS, *RULES, "lrp", "lrp.epsilon_gamma_box"):
         found = bench.values(name, target=ks.TopClass(), **options(name))
         assert np.all(found[:, 2] == 0), name
         assert np.any(found != 0), name
@@ -271,7 +272,7 @@ def test_d13_two_features_with_one_part_to_play(float64):
     x, background = samples((5,)), samples((5,), 3, seed=9)
     x[:, 1], background[:, 1] = x[:, 3], background[:, 3]
     bench = Bench(model, x, background=background)
-    for name in ("integrated_gradients", "expected_gradients", "occlusion"):
+    for name in ("integrated_gradients", "expected_gradients", "occlusion", *DEEPLIFT):
         found = bench.values(name, **options(name))
         same(found[:, 1], found[:, 3], what=name)
 

@@ -58,7 +58,8 @@ class Attribution:
     ``values``: per input (B, T, *S). ``expected`` (B, T): what the values of a sample must sum to, before
     what was ``absorbed`` (B, T) is taken off; None where nothing is promised. ``explained`` (B, T) and
     ``logits``: the explained numbers and tensors, where the method computed them on the way. ``largest``
-    (B, T): the largest sum of absolute relevance over any operation. ``warnings`` that differ only in the
+    (B, T): the largest sum of absolute relevance over any operation. ``log_scale`` (B, T): the logarithm of what
+    the values were divided by. ``warnings`` that differ only in the
     count they begin with are added up over batches.
     """
 
@@ -68,6 +69,7 @@ class Attribution:
     explained: np.ndarray | None = None
     logits: list[np.ndarray] | None = None
     largest: np.ndarray | None = None
+    log_scale: np.ndarray | None = None
     standard_error: Arrays | None = None
     group_values: np.ndarray | None = None
     layer_map: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""Class activation maps: where in a layer with spatial axes the evidence sits."""
+"""What class activation maps share: the layer, its activations and gradients, and the map laid over the input."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kerascope.errors import IncompatibleMethodError, unknown_name
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
-from kerascope.model.primitives import Affine, Mixture, Route, Tensor
+from kerascope.model.primitives import Mixture, Route, Tensor
 from kerascope.target import Selection
 
 
 @dataclass(frozen=True)
-class _CAM(Method):
+class ActivationMap(Method):
     """Base of the class activation maps.
 
     Args:
@@ -78,7 +78,7 @@ class _CAM(Method):
         raw = self.weigh(session, batch, a.astype("float64"), g.astype("float64"))
         rectified = self.rectified if self.relu is None else self.relu
         raw = np.maximum(raw, 0) if rectified else raw
-        values = _lay_over(raw, batch.inputs[0].shape[1:], session.view.channels_first, smooth=self.upsample)
+        values = lay_over(raw, batch.inputs[0].shape[1:], session.view.channels_first, smooth=self.upsample)
         dtype = session.view.dtype
         return Attribution(
             values=(values.astype(dtype),),
@@ -151,7 +151,7 @@ def _activations_and_gradients(
     return activations, grads, explained, list(logits)
 
 
-def _lay_over(raw: np.ndarray, shape: tuple[int, ...], channels_first: bool, *, smooth: bool) -> np.ndarray:
+def lay_over(raw: np.ndarray, shape: tuple[int, ...], channels_first: bool, *, smooth: bool) -> np.ndarray:
     """Enlarge maps (B, T, *spatial) to a sample's spatial size, the same for every channel."""
     spatial = shape[1:] if channels_first and len(shape) > 1 else shape[:-1]
     if len(spatial) != raw.ndim - 2:
@@ -189,115 +189,12 @@ def _empty_maps(raw: np.ndarray) -> tuple[str, ...]:
     )
 
 
-def _spatial_axes(array: np.ndarray, first: int) -> tuple[int, ...]:
+def spatial_axes(array: np.ndarray, first: int) -> tuple[int, ...]:
+    """Return the axes between the first ones and the last one, which holds channels."""
     return tuple(range(first, array.ndim - 1))
 
 
-@dataclass(frozen=True)
-class GradCAM(_CAM):
-    """Grad-CAM: activations weighed by the spatial mean of their gradients.
-
-    alpha_k = mean over cells of d f / d A_k; L = relu(sum_k alpha_k A_k).
-
-    Args:
-        layer: the layer whose activations are weighed; None: the last one with spatial axes.
-        relu: False keeps negative values; None: rectified, as in the paper.
-        upsample: enlarge linearly (True) or by nearest cells.
-
-    Reference: Selvaraju et al. 2020, "Grad-CAM: visual explanations from deep networks", IJCV 128.
-    """
-
-    question: ClassVar[str] = "Where, coarsely, is the evidence for this output?"
-    paper: ClassVar[str] = "Selvaraju et al. 2020, IJCV 128: 336-359"
-
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """See `_CAM.weigh`."""
-        weights = g.mean(axis=_spatial_axes(g, 2), keepdims=True)
-        return np.asarray((weights * a[:, None]).sum(axis=-1))
-
-    def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
-        notes = super()._notes(graph, tensor, name)
-        if not _is_averaged(graph, tensor):
-            notes += (
-                "Position matters to what follows this layer (it is not a global average), and Grad-CAM "
-                "averages the gradient over positions: hires_cam keeps it.",
-            )
-        return notes
-
-
-@dataclass(frozen=True)
-class HiResCAM(_CAM):
-    """HiResCAM: activations times gradients, cell by cell; L = sum_k g_k A_k, not rectified.
-
-    Args:
-        layer: the layer whose activations are weighed; None: the last one with spatial axes.
-        relu: True drops negative values; None: kept, as in the paper.
-        upsample: enlarge linearly (True) or by nearest cells.
-
-    Reference: Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of
-    convolutional neural networks", arXiv:2011.08891.
-    """
-
-    question: ClassVar[str] = "Where, coarsely, is the evidence for this output, position by position?"
-    paper: ClassVar[str] = "Draelos and Carin 2020, arXiv:2011.08891"
-    rectified: ClassVar[bool] = False
-
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """See `_CAM.weigh`."""
-        return np.asarray((g * a[:, None]).sum(axis=-1))
-
-
-@dataclass(frozen=True)
-class CAM(_CAM):
-    """CAM: activations weighed by the class's weights; for global average pooling and one dense layer only.
-
-    L = sum_k w_kc A_k, not rectified; its mean over cells plus the bias is the logit.
-
-    Args:
-        layer: None: the layer under the global average pooling.
-        relu: True drops negative values; None: kept, as in the paper.
-        upsample: enlarge linearly (True) or by nearest cells.
-
-    Reference: Zhou et al. 2016, "Learning deep features for discriminative localization", CVPR.
-    """
-
-    question: ClassVar[str] = "Which positions would the final linear layer count for this class?"
-    paper: ClassVar[str] = "Zhou et al. 2016, CVPR"
-    needs: ClassVar[str] = "global average pooling followed by one dense layer; one input"
-    rectified: ClassVar[bool] = False
-
-    def check(self, session: Session) -> None:
-        """See `Method.check`."""
-        super().check(session)
-        graph, tensor, _ = self.place(session)
-        if not _head_is_average(graph, tensor):
-            raise self._misfit(session)
-
-    def _misfit(self, session: Session) -> IncompatibleMethodError:
-        return IncompatibleMethodError(
-            f"cam needs a global average pooling and one dense layer after {self.place(session)[2]!r}; this "
-            "model has something else there. Use hires_cam or grad_cam."
-        )
-
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """See `_CAM.weigh`."""
-        # Behind a global average the gradient is w / Z in every cell, so its sum is the class's weights.
-        axes = _spatial_axes(g, 2)
-        if np.any(np.ptp(g, axis=axes) > 1e-5 * np.abs(g).max(axis=axes)):
-            raise self._misfit(session)
-        weights = g.sum(axis=axes, keepdims=True)
-        return np.asarray((weights * a[:, None]).sum(axis=-1))
-
-
-def _head_is_average(graph: Graph, tensor: int) -> bool:
-    """Whether a tensor feeds one global average pooling, one dense layer, and nothing else."""
-    after = [node for node in graph.after(tensor) if not isinstance(node.op, Route)]
-    if len(after) != 2 or not isinstance(after[1].op, Affine) or after[1].op.form not in ("dense", "conv"):
-        return False
-    return _is_averaged(graph, tensor)
-
-
-def _is_averaged(graph: Graph, tensor: int) -> bool:
+def is_averaged(graph: Graph, tensor: int) -> bool:
     """Whether all that follows a tensor sees is its average over positions."""
     readers = [node for node in graph if tensor in node.inputs]
     if len(readers) != 1 or not isinstance(readers[0].op, Mixture) or len(readers[0].inputs) != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,40 +12,25 @@ from kerascope.errors import BadInputError
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.gradient import Gradient
 from kerascope.methods.sampling import Moments, chunks
-from kerascope.methods.session import Arrays, Session
+from kerascope.methods.session import Session
 from kerascope.target import Selection
 
 
 @dataclass(frozen=True)
-class SmoothGrad(Method):
-    """SmoothGrad: a method's maps averaged over noisy copies of the input.
-
-    S = mean over k of base(x + e_k), e_k normal with standard deviation ``noise`` times the range (max - min)
-    of the background, or of the sample itself where there is none. The noise is drawn from the seed in NumPy
-    and is the same for every sample, so no map depends on its batch or on the backend. The class explained is
-    settled on the clean input.
-
-    Args:
-        base: the method averaged.
-        draws: how many noisy copies.
-        noise: standard deviation relative to the range.
-
-    Reference: Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise", ICML workshop.
-    """
+class _OverNoise(Method):
+    """Base of the methods that look at another method's maps of noisy copies of the input."""
 
     base: Method = field(default_factory=Gradient)
     draws: int = 50
     noise: float = 0.1
 
     family: ClassVar[str] = "function"
-    question: ClassVar[str] = "How would the output change with this cell, on average near this sample?"
-    paper: ClassVar[str] = "Smilkov et al. 2017, ICML workshop"
     stochastic: ClassVar[bool] = True
+    order: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if not isinstance(self.base, Method):
-            raise BadInputError(f"base must be a method object such as ks.Gradient(); got {self.base!r}.")
+        check_base(self.base)
         if self.draws < 1 or self.noise < 0:
             raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
 
@@ -74,39 +59,105 @@ class SmoothGrad(Method):
         """See `Method.attribute`."""
         batch = batch.settled(session)
         logits = session.logits(batch.inputs, batch.selection)
-        mean, error = average_over_noise(self.base, session, batch, self.draws, self.noise)
+        shapes = [(len(batch), batch.selection.count, *x.shape[1:]) for x in batch.inputs]
+        moments = [Moments(shape, self.order) for shape in shapes]
+        scales = [self.noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
+        for which, index in chunks(self.draws, len(batch), session.rows_at_once):
+            noisy = _noisy(batch, scales, which, index)
+            maps = self.base.attribute(session, batch.with_inputs(noisy, index)).values
+            for moment, values in zip(moments, maps, strict=True):
+                moment.add(which, index, self.of(values))
+        found = [self.reduced(moment) for moment in moments]
+        dtype = session.view.dtype
         return Attribution(
-            values=mean,
-            standard_error=error,
+            values=tuple(values.astype(dtype) for values, _ in found),
+            standard_error=tuple(error.astype(dtype) for _, error in found),
             explained=batch.selection.numbers_own(logits),
             logits=logits,
         )
 
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Return what of each noisy map is averaged."""
+        return values
 
-def average_over_noise(
-    base: Method,
-    session: Session,
-    batch: Batch,
-    draws: int,
-    noise: float,
-    of: Callable[..., Any] | None = None,
-) -> tuple[Arrays, Arrays]:
-    """Average a method's maps over noisy copies.
+    def reduced(self, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+        """Return the map and its standard error."""
+        return moments.mean(self.draws), moments.error(self.draws)
 
-    Returns:
-        Mean and standard error of the mean, per input (B, T, *S).
+
+def check_base(base: Any) -> None:
+    """Raise BadInputError if a base is no method object."""
+    if not isinstance(base, Method):
+        raise BadInputError(f"base must be a method object such as ks.Gradient(); got {base!r}.")
+
+
+@dataclass(frozen=True)
+class SmoothGrad(_OverNoise):
+    """SmoothGrad: a method's maps averaged over noisy copies of the input.
+
+    S = mean over k of base(x + e_k), e_k normal with standard deviation ``noise`` times the range (max - min)
+    of the background, or of the sample itself where there is none. The noise is drawn from the seed in NumPy
+    and is the same for every sample, so no map depends on its batch or on the backend. The class explained is
+    settled on the clean input.
+
+    Args:
+        base: the method averaged.
+        draws: how many noisy copies.
+        noise: standard deviation relative to the range.
+
+    Reference: Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise", ICML workshop.
     """
-    rows = len(batch)
-    scales = [noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
-    moments = [Moments((rows, batch.selection.count, *x.shape[1:])) for x in batch.inputs]
-    for which, index in chunks(draws, rows, session.rows_at_once):
-        noisy = _noisy(batch, scales, which, index)
-        maps = base.attribute(session, batch.with_inputs(noisy, index)).values
-        for moment, values in zip(moments, maps, strict=True):
-            moment.add(which, index, values if of is None else of(values))
-    dtype = session.view.dtype
-    means = tuple(moment.mean(draws).astype(dtype) for moment in moments)
-    return means, tuple(moment.error(draws).astype(dtype) for moment in moments)
+
+    question: ClassVar[str] = "How would the output change with this cell, on average near this sample?"
+    paper: ClassVar[str] = "Smilkov et al. 2017, ICML workshop"
+
+
+@dataclass(frozen=True)
+class SquareGrad(_OverNoise):
+    """SquareGrad: the squares of a method's maps averaged over noisy copies of the input; no sign.
+
+    S = mean over k of base(x + e_k)^2, cell by cell; noise as in `SmoothGrad`. SquareGrad = SmoothGrad^2 + VarGrad.
+
+    Args:
+        base: the method averaged.
+        draws: how many noisy copies.
+        noise: standard deviation relative to the range.
+
+    Reference: Hooker et al. 2019, "A benchmark for interpretability methods in deep neural networks", NeurIPS.
+    """
+
+    question: ClassVar[str] = (
+        "How strongly, whatever the direction, does the output react to this cell near this sample?"
+    )
+    paper: ClassVar[str] = "Hooker et al. 2019, NeurIPS"
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """Return the squares."""
+        return np.asarray(np.square(values.astype("float64")))
+
+
+@dataclass(frozen=True)
+class VarGrad(_OverNoise):
+    """VarGrad: the variance of a method's maps over noisy copies of the input; no sign.
+
+    V = mean over k of (base(x + e_k) - S)^2 with S the mean: divisor n; noise as in `SmoothGrad`. Zero for a linear
+    model.
+
+    Args:
+        base: the method.
+        draws: how many noisy copies.
+        noise: standard deviation relative to the range.
+
+    Reference: Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS.
+    """
+
+    question: ClassVar[str] = "Where does the answer of the base method vary most near this sample?"
+    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS"
+    order: ClassVar[int] = 4
+
+    def reduced(self, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance and its standard error."""
+        return moments.variance(self.draws), moments.variance_error(self.draws)
 
 
 def _spread(session: Session, number: int, x: np.ndarray) -> np.ndarray:

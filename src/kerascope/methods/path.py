@@ -160,7 +160,7 @@ def path_attribution(
         baseline=arrays,
         baseline_output=at_baseline,
         standard_error=tuple(s.error(len(owners)).astype(session.view.dtype) for s in spreads) or None,
-        warnings=_said_of_baselines(batch.inputs, arrays),
+        warnings=said_of_baselines(batch.inputs, arrays),
     )
 
 
@@ -185,7 +185,8 @@ def refuse_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> None:
         )
 
 
-def _said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
+def said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
+    """Return the warning that some samples equal every baseline, if any do."""
     count = int(_are_baselines(inputs, arrays).sum())
     return (f"{count} samples equal the baseline: their maps are zero, whatever the model does.",) if count else ()
 

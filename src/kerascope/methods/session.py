@@ -91,13 +91,14 @@ class Session:
         build: Callable[[], Callable[..., Any]],
         inputs: Sequence[np.ndarray],
         selection: Selection,
+        extra: Sequence[np.ndarray] = (),
     ) -> Any:
-        """Call a function of (inputs, codes, against) on one batch.
+        """Call a function of (inputs, codes, against, *extra) on one batch; ``extra`` has the batch's rows too.
 
         The function is built (and compiled) once per key; a batch smaller than one seen before is padded
         to it rather than compiled for anew. Returns NumPy arrays in the structure the function returns.
         """
-        shapes = tuple(array.shape[1:] for array in inputs)
+        shapes = tuple(array.shape[1:] for array in (*inputs, *extra))
         name = (key, selection.key, selection.count, shapes)
         if name not in self._functions:
             fn = build()
@@ -105,9 +106,10 @@ class Session:
         rows = len(inputs[0])
         size = self._padded_size(name, rows)
         padded = [_writable(_pad_rows(array, size)) for array in inputs]
+        more = [backend.from_numpy(_writable(_pad_rows(array, size))) for array in extra]
         codes, against = selection.rows(_padding_index(rows, size)).tensors
         with backend.inference(), exact(self.view.dtype):
-            results = self._functions[name](self.view.to_tensors(padded), codes, against)
+            results = self._functions[name](self.view.to_tensors(padded), codes, against, *more)
         return keras.tree.map_structure(
             lambda tensor: None if tensor is None else backend.to_numpy(tensor)[:rows], results
         )

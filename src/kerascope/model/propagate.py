@@ -48,14 +48,20 @@ def plain(op: Primitive, *inputs: Tensor) -> tuple[Any, Backward]:
 
 
 def forward(
-    graph: Graph, inputs: tuple[Tensor, ...], handlers: Mapping[str, Handler]
-) -> tuple[dict[int, Tensor], Callable[..., Walked]]:
+    graph: Graph,
+    inputs: tuple[Any, ...],
+    handlers: Mapping[str, Handler],
+    *,
+    zeros: Callable[[Any], Any] = ops.zeros_like,
+) -> tuple[dict[int, Any], Callable[..., Walked]]:
     """Run a graph forward; return the values of its tensors and the function that walks back.
 
     Args:
         graph: the graph.
         inputs: one tensor per graph input, batch first.
         handlers: by node name; a node without one is differentiated.
+        zeros: what arrives at an output that nothing was sent to, from the output's value; handlers that pass on
+            something else than tensors bring their own.
     """
     values = dict(zip(graph.inputs, inputs, strict=True))
     steps: list[tuple[Any, Backward]] = []
@@ -66,7 +72,7 @@ def forward(
         steps.append((node, backward))
 
     def walk(start: Mapping[int, Tensor], *, measure: bool = False) -> Walked:
-        return _walk(steps, values, start, measure)
+        return _walk(steps, values, start, measure, zeros)
 
     return values, walk
 
@@ -76,6 +82,7 @@ def _walk(
     values: Mapping[int, Tensor],
     start: Mapping[int, Tensor],
     measure: bool,
+    zeros: Callable[[Any], Any],
 ) -> Walked:
     arrived: dict[int, Tensor] = dict(start)
     absorbed_by: dict[str, Tensor] = {}
@@ -84,7 +91,7 @@ def _walk(
         if not any(tensor in arrived for tensor in node.outputs):
             continue
         arriving = tuple(
-            arrived[tensor] if tensor in arrived else ops.zeros_like(values[tensor]) for tensor in node.outputs
+            arrived[tensor] if tensor in arrived else zeros(values[tensor]) for tensor in node.outputs
         )
         if measure:
             size = sum(sample_sum(ops.abs(tensor)) for tensor in arriving)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -126,6 +127,26 @@ class ModelView:
         if any(tensors[0] in node.outputs for node in self.graph):
             return self.graph.restrict(tensors)
         return self._rewritten(replace(self.traced, outputs=tensors))
+
+    def ending_at(self, outputs: tuple[int, ...]) -> Graph:
+        """Return the canonized graph that ends in some tensors."""
+        known = {tensor for node in self.graph for tensor in node.outputs}
+        if known.issuperset(outputs):
+            return self.graph.restrict(outputs)
+        return self._rewritten(replace(self.traced, outputs=outputs))
+
+    def with_weights(self, weights: Sequence[Tensor]) -> ModelView:
+        """Return the view of the same network with other kernels and biases; the model keeps its own.
+
+        ``weights``: in the order of ``traced.weights``.
+        """
+        view = copy.copy(self)
+        view.__dict__.pop("logits", None)
+        view.traced = self.traced.with_weights(weights)
+        view.unfolded = replace(self.unfolded, nodes=view.traced.nodes)
+        with exact(self.dtype), names_kept():
+            view.graph = view._canonize(view.unfolded, evaluate(view.unfolded, view._tensors))
+        return view
 
     def _rewritten(self, graph: Graph, keep: tuple[int, ...] = ()) -> Graph:
         wanted = tuple(dict.fromkeys((*graph.outputs, *keep)))

@@ -1,0 +1,124 @@
+"""Class activation maps whose weights come from running the model with channels kept or taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerascope.errors import BadInputError
+from kerascope.methods.base import Batch
+from kerascope.methods.cam import ActivationMap, lay_over, spatial_axes
+from kerascope.methods.sampling import chunks
+from kerascope.methods.session import Session
+from kerascope.model.primitives import Tensor
+
+
+@dataclass(frozen=True)
+class ScoreCAM(ActivationMap):
+    """Score-CAM: channels weighed by the output on the input seen through each of them.
+
+    M_k = A_k enlarged to the input and scaled to 0..1 (0 where A_k is constant); s_k = f(x M_k); w = softmax over k of
+    s; L = relu(sum_k w_k A_k). The paper's difference to a baseline input cancels in the softmax. Cells outside a mask
+    become 0, whatever 0 means in the data. Some toolboxes take class probabilities as weights.
+
+    Args:
+        layer: the layer whose activations are weighed; None: the last one with spatial axes.
+        relu: False keeps negative values; None: rectified, as in the paper.
+        upsample: enlarge linearly (True) or by nearest cells.
+        channels: only so many channels, those of largest standard deviation over cells; None: all.
+
+    Reference: Wang et al. 2020, "Score-CAM: score-weighted visual explanations for convolutional neural networks", CVPR
+    workshops.
+    """
+
+    channels: int | None = None
+
+    question: ClassVar[str] = "Where are the channels that keep the output up when only their place is shown?"
+    paper: ClassVar[str] = "Wang et al. 2020, CVPR workshops"
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.channels is not None and self.channels < 1:
+            raise BadInputError(f"channels must be at least 1; got {self.channels}.")
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """See `Method.caveats`."""
+        return ("Score-CAM replaces what it hides by 0: where 0 is a value like others, masks leave traces.",)
+
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """See `ActivationMap.weigh`."""
+        batch = batch.settled(session)
+        rows, kept = len(batch), self._kept(a)
+        chosen = np.take_along_axis(a, kept.reshape(rows, *(1,) * (a.ndim - 2), -1), axis=-1)
+        axes = spatial_axes(chosen, 1)
+        low, high = chosen.min(axis=axes, keepdims=True), chosen.max(axis=axes, keepdims=True)
+        scaled = np.divide(chosen - low, high - low, out=np.zeros_like(chosen), where=high > low)
+        masks = np.moveaxis(scaled, -1, 1)
+        scores = np.empty((rows, g.shape[1], kept.shape[1]))
+        (x,) = batch.inputs
+        for which, index in chunks(kept.shape[1], rows, session.rows_at_once):
+            shown = [masks[i : i + 1, k : k + 1] for i, k in zip(index, which, strict=True)]
+            mask = lay_over(np.concatenate(shown), x.shape[1:], session.view.channels_first, smooth=self.upsample)
+            selection = batch.selection.rows(index)
+            logits = session.logits(((x[index] * mask[:, 0]).astype(x.dtype),), selection)
+            scores[index, :, which] = selection.numbers_own(logits)
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        return np.asarray(np.einsum("ntk,n...k->nt...", weights, chosen))
+
+    def _kept(self, a: np.ndarray) -> np.ndarray:
+        """Return which channels of each sample are used (B, K)."""
+        spread = a.reshape(len(a), -1, a.shape[-1]).std(axis=1)
+        order = np.argsort(-spread, axis=1, kind="stable")
+        return np.sort(order[:, : self.channels or a.shape[-1]], axis=1)
+
+
+@dataclass(frozen=True)
+class AblationCAM(ActivationMap):
+    """Ablation-CAM: channels weighed by what the output loses without them.
+
+    w_k = (f - f with A_k := 0) / f; L = relu(sum_k w_k A_k). Where f = 0 nothing can be divided, and the map is 0. For
+    a negative f the paper's quotient turns the sign: what takes the output further down counts as evidence.
+
+    Args:
+        layer: the layer whose activations are weighed; None: the last one with spatial axes.
+        relu: False keeps negative values; None: rectified, as in the paper.
+        upsample: enlarge linearly (True) or by nearest cells.
+
+    Reference: Desai and Ramaswamy 2020, "Ablation-CAM: visual explanations for deep convolutional network via
+    gradient-free localization", WACV.
+    """
+
+    question: ClassVar[str] = "Where are the channels without which the output falls?"
+    paper: ClassVar[str] = "Desai and Ramaswamy 2020, WACV"
+
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """See `ActivationMap.weigh`."""
+        batch = batch.settled(session)
+        graph, tensor, _ = self.place(session)
+        selection = replace(batch.selection, graph=graph)
+        rows, channels = len(batch), a.shape[-1]
+        whole = selection.numbers_own(session.logits(batch.inputs, selection))
+        drops = np.empty((rows, selection.count, channels))
+        axis = 1 if session.view.channels_first else a.ndim - 1
+
+        def build() -> Callable[..., Any]:
+            def rest(xs: Sequence[Tensor], codes: Tensor, against: Tensor, inside: Tensor) -> list[Tensor]:
+                return list(graph.run_from({tensor: inside, **dict(zip(graph.inputs, xs, strict=True))}))
+
+            return rest
+
+        for which, index in chunks(channels, rows, session.rows_at_once):
+            inside = a[index].copy()
+            inside[np.arange(len(index)), ..., which] = 0
+            inside = np.moveaxis(inside, -1, axis).astype(session.view.dtype)
+            part = selection.rows(index)
+            inputs = [x[index] for x in batch.inputs]
+            logits = session.run(("ablation", tensor), build, inputs, part, extra=(inside,))
+            drops[index, :, which] = whole[index] - part.numbers_own(logits)
+        weights = np.divide(drops, whole[..., None], out=np.zeros_like(drops), where=whole[..., None] != 0)
+        return np.asarray(np.einsum("ntk,n...k->nt...", weights, a))

@@ -1,0 +1,1 @@
+"""Patterns of neurons: what in the data makes each of them answer, and how much of the answer that explains."""

@@ -1,0 +1,254 @@
+"""One pass over samples that learns the pattern of every neuron, without cutting out patches.
+
+The sum over samples and positions of ``patch * g`` is the derivative of the layer by its kernel with cotangent
+g, so a few vector-Jacobian products per layer give all moments, for every kind of convolution.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerascope import backend
+from kerascope.errors import BadInputError, IncompatibleMethodError, KerascopeWarning, unknown_name
+from kerascope.inputs import read_samples
+from kerascope.model.convert import precision
+from kerascope.model.graph import Graph, as_tuple
+from kerascope.model.load import load_model
+from kerascope.model.primitives import Tensor
+from kerascope.model.trace import exact
+from kerascope.model.view import ModelView, signature_of
+from kerascope.patterns.moments import Moments
+from kerascope.patterns.store import ESTIMATORS, LayerPattern, Patterns
+from kerascope.patterns.units import Unit, units_of
+
+if TYPE_CHECKING:
+    import os
+
+Estimator = str | Mapping[str, str]
+Progress = bool | Callable[[int, int], None]
+
+
+def fit(
+    model: keras.Model | str | os.PathLike[str],
+    x: Any,
+    *,
+    estimator: Estimator = "relu",
+    batch_size: int = 32,
+    progress: Progress = False,
+) -> Patterns:
+    """Learn patterns: see `Patterns.fit`."""
+    view, arrays = open_view(model, x)
+    return fit_on(view, arrays, estimator=estimator, batch_size=batch_size, progress=progress)
+
+
+def open_view(model: keras.Model | str | os.PathLike[str], x: Any) -> tuple[ModelView, tuple[np.ndarray, ...]]:
+    """Return a model's graph, and samples as it takes them."""
+    model = load_model(model)
+    signature = signature_of(model, x)
+    arrays = read_samples(x, signature, dtype=precision(model)).arrays
+    return ModelView(model, signature, [array[:2].copy() for array in arrays]), arrays
+
+
+def fit_on(
+    view: ModelView,
+    arrays: Sequence[np.ndarray],
+    *,
+    estimator: Estimator = "relu",
+    batch_size: int = 32,
+    progress: Progress = False,
+    compile: bool = True,
+) -> Patterns:
+    """Learn the patterns of a model that has been traced already.
+
+    Args:
+        view: the model.
+        arrays: samples, one array (N, *S) per input.
+        estimator: see `Patterns.fit`.
+        batch_size: samples per pass.
+        progress: see `Patterns.fit`.
+        compile: False runs everything step by step.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise BadInputError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
+    with exact(view.dtype):
+        units = units_of(view.logits, channels_first=view.channels_first)
+    if not units:
+        raise IncompatibleMethodError("The model has no layer with a kernel: there are no patterns to fit.")
+    chosen = _estimators(units, estimator)
+    moments = _moments(view, units, chosen, arrays, int(batch_size), progress, compile)
+    epsilon = float(np.finfo(view.dtype).eps)
+    layers = tuple(_layer(unit, chosen[unit.name], moments[unit.name], epsilon) for unit in units)
+    said = estimator if isinstance(estimator, str) else ", ".join(f"{k}={v}" for k, v in estimator.items())
+    found = Patterns(view.fingerprint, str(view.model.name), said, len(arrays[0]), layers)
+    for text in found.warnings:
+        warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
+    return found
+
+
+def _estimators(units: Sequence[Unit], estimator: Estimator) -> dict[str, str]:
+    """Return the estimator of every layer: by its own name or glob, else "relu" before a ReLU, "linear" elsewhere."""
+    overrides = {} if isinstance(estimator, str) else dict(estimator)
+    default = estimator if isinstance(estimator, str) else "relu"
+    for name in (default, *overrides.values()):
+        if name not in ESTIMATORS:
+            raise unknown_name("estimator", name, ESTIMATORS)
+    names = [unit.name for unit in units]
+    for pattern in overrides:
+        if not fnmatch.filter(names, pattern):
+            raise unknown_name("layer in estimator", pattern, names)
+    found = {}
+    for unit in units:
+        given = [value for pattern, value in overrides.items() if fnmatch.fnmatchcase(unit.name, pattern)]
+        fallback = default if unit.before_relu else "linear"
+        found[unit.name] = given[-1] if given else fallback
+    return found
+
+
+def _moments(
+    view: ModelView,
+    units: Sequence[Unit],
+    chosen: Mapping[str, str],
+    arrays: Sequence[np.ndarray],
+    batch_size: int,
+    progress: Progress,
+    compile: bool,
+) -> dict[str, Moments]:
+    sided = {name for name, estimator in chosen.items() if estimator != "linear"}
+
+    def run(xs: Sequence[Tensor], rows: Tensor) -> dict[str, dict[str, Tensor]]:
+        return _sums(view.logits, units, sided, xs, rows)
+
+    step = backend.compile(run) if compile else run
+    count, size = len(arrays[0]), min(batch_size, len(arrays[0]))
+    found: dict[str, Moments] = {}
+    for block in blocks(count, size, progress):
+        index = np.minimum(np.arange(block.start, block.start + size), count - 1)
+        real = (np.arange(size) < block.stop - block.start).astype(view.dtype)
+        with backend.inference(), exact(view.dtype):
+            sums = step(view.to_tensors([array[index] for array in arrays]), backend.from_numpy(real))
+        for name, of_layer in sums.items():
+            batch = Moments.of_batch({key: backend.to_numpy(value) for key, value in of_layer.items()})
+            found[name] = found[name].merged(batch) if name in found else batch
+    return found
+
+
+def blocks(count: int, size: int, progress: Progress, text: str = "Fitting patterns") -> Iterator[slice]:
+    """Cut samples into batches; say how far it is after each."""
+    cuts: Any = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    if progress is True:
+        from rich.console import Console
+        from rich.progress import track
+
+        cuts = track(cuts, description=text, console=Console(stderr=True))
+    for cut in cuts:
+        yield cut
+        if callable(progress):
+            progress(cut.stop, count)
+
+
+def _sums(
+    graph: Graph, units: Sequence[Unit], sided: set[str], xs: Sequence[Tensor], rows: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    """Run the graph on a batch and sum what every neuron reads and answers; ``rows`` (N,) is 0 for padding."""
+    by_name = {unit.name: unit for unit in units}
+    values = dict(zip(graph.inputs, xs, strict=True))
+    found: dict[str, dict[str, Tensor]] = {}
+    waiting = _reads(graph)
+    for node in graph:
+        inputs = tuple(values[i] for i in node.inputs)
+        if node.name in by_name:
+            unit = by_name[node.name]
+            z, found[node.name] = unit_sums(unit, inputs, rows, sided=node.name in sided)
+            results: tuple[Tensor, ...] = (z,)
+        else:
+            results = as_tuple(node.op(*inputs))
+        values.update(zip(node.outputs, results, strict=True))
+        for tensor in dict.fromkeys(node.inputs):
+            waiting[tensor] -= 1
+            if not waiting[tensor]:
+                del values[tensor]
+    return found
+
+
+def _reads(graph: Graph) -> dict[int, int]:
+    """Return how many nodes read each tensor."""
+    return {tensor: len(readers) for tensor, readers in graph.consumers().items()}
+
+
+def unit_sums(unit: Unit, xs: tuple[Tensor, ...], rows: Tensor, *, sided: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return a layer's output, and its sums over samples and positions.
+
+    Args:
+        unit: the layer.
+        xs: its inputs.
+        rows: the weight of each sample (N,).
+        sided: whether the sums over active neurons (output with bias above 0) are wanted too.
+    """
+    y, pull = backend.vjp(lambda kernel: unit.linear(xs, kernel), unit.kernel)
+    z = y if unit.bias is None else y + unit.bias
+    rank = len(y.shape)
+    ones = tuple(map(ops.ones_like, xs))
+    pull_ones = backend.vjp(lambda kernel: unit.linear(ones, kernel), unit.kernel)[1] if unit.channel is None else None
+    weight = ops.ones_like(y) * ops.reshape(rows, (-1,) + (1,) * (rank - 1))
+    count, total = unit.per_neuron(weight, pull_ones), unit.per_neuron(weight * y, pull_ones)
+    # Products with y less its mean lose no digits where the mean is large.
+    reference = total / count if unit.channel is not None else ops.zeros_like(total)
+    centred = weight * (y - unit.at_outputs(reference, rank)) if unit.channel is not None else weight * y
+    sums = {
+        "count": count,
+        "y": total,
+        "yy": unit.per_neuron(weight * y * y, pull_ones),
+        "reference": reference,
+        "x": pull(weight)[0],
+        "xy": pull(centred)[0],
+    }
+    if sided:
+        active = ops.cast(z > 0, y.dtype)
+        sums["positive_count"] = unit.per_neuron(weight * active, pull_ones)
+        sums["positive_x"], sums["positive_xy"] = pull(weight * active)[0], pull(centred * active)[0]
+    return z, sums
+
+
+def _layer(unit: Unit, estimator: str, moments: Moments, epsilon: float) -> LayerPattern:
+    kernel = backend.to_numpy(unit.kernel).astype("float64")
+    reads = unit.layout(kernel.ndim)
+    every = moments.everywhere
+    other = None
+    positives = every.count if moments.positive is None else moments.positive.count
+    positive, negative = moments.positive, moments.negative
+    if positive is None or negative is None:
+        values, dead = moments.pattern(every, kernel, reads, epsilon)
+    else:
+        sides = (positive, negative) if estimator == "relu" else (negative, positive)
+        values, dead = moments.pattern(sides[0], kernel, reads, epsilon)
+        other, _ = moments.pattern(sides[1], kernel, reads, epsilon)
+    return LayerPattern(
+        name=unit.name,
+        kind=unit.node.op.label,
+        form=unit.form,
+        estimator=estimator,
+        values=values,
+        other=other,
+        neurons=unit.neurons,
+        observations=int(round(float(np.max(every.count)))),
+        positives=np.rint(positives).astype("int64").reshape(-1),
+        dead=np.broadcast_to(dead, positives.shape).reshape(-1).copy(),
+        kernel_norm=float(np.linalg.norm(kernel)),
+    )
+
+
+def _callers_level() -> int:
+    """Return the ``stacklevel`` at which a warning names the line that called kerascope."""
+    import sys
+
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "kerascope":
+        frame, level = frame.f_back, level + 1
+    return level
