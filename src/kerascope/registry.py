@@ -16,10 +16,12 @@ from kerascope.methods.cam_probing import AblationCAM, ScoreCAM
 from kerascope.methods.controls import Edges, Input, Random
 from kerascope.methods.deeplift import DeepLIFT, DeepLiftSHAP
 from kerascope.methods.gradient import DeconvNet, Gradient, GuidedBackprop, InputXGradient, Saliency
+from kerascope.methods.lime import LIME
 from kerascope.methods.noise import SmoothGrad, SquareGrad, VarGrad
 from kerascope.methods.path import ExpectedGradients, IntegratedGradients
 from kerascope.methods.patterns import PatternAttribution, PatternNet
 from kerascope.methods.perturbation import Occlusion
+from kerascope.methods.shapley import ExactShapley, KernelSHAP, ShapleySampling
 from kerascope.methods.weight_noise import NoiseGrad
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ METHODS: dict[str, Method] = {
     "ablation_cam": AblationCAM(),
     "eigen_cam": EigenCAM(),
     "occlusion": Occlusion(),
+    "lime": LIME(),
+    "kernel_shap": KernelSHAP(),
+    "shapley_sampling": ShapleySampling(),
+    "shapley_exact": ExactShapley(),
     "random": Random(),
     "input": Input(),
     "edges": Edges(),

@@ -31,6 +31,10 @@ OPTIONS = {
     "integrated_gradients": {"steps": 10},
     "expected_gradients": {"draws": 12},
     "occlusion": {"window": 4, "fills": 1},
+    "lime": {"groups": "rows", "draws": 12, "fills": 1, "ridge": 0.1},
+    "kernel_shap": {"groups": "rows", "draws": 10, "fills": 2},
+    "shapley_sampling": {"groups": "rows", "draws": 2, "fills": 2},
+    "shapley_exact": {"groups": "rows", "fills": 1},
     "deep_taylor.bounded": BOUNDS,
     "lrp.z_box": BOUNDS,
     "lrp.epsilon_gamma_box": BOUNDS,
@@ -49,6 +53,7 @@ def method_of(name: str) -> ks.Method:
 LRP = [name for name in METHODS if name.startswith("lrp")]
 DEEPLIFT = ["deeplift", "deeplift.reveal_cancel", "deeplift_shap"]
 RELU_ONLY = ["guided_backprop", "deconvnet", "deep_taylor", "deep_taylor.bounded"]
+PERTURBING = [name for name in METHODS if METHODS[name].family == "perturbation"]
 CAMS = [name for name in METHODS if METHODS[name].family == "localisation"]
 NOISY = ["smoothgrad", "squaregrad", "vargrad", "noisegrad"]
 GRADIENTS = ["gradient", "saliency", *NOISY, "input_x_gradient", "integrated_gradients", "expected_gradients"]
@@ -151,7 +156,7 @@ REFUSALS = [
         "CAM reads the weights of the one layer behind the average",
     ),
     Refusal(
-        ["occlusion"],
+        PERTURBING,
         lambda case: "multi_input" in case.traits,
         ks.IncompatibleMethodError,
         "works on models with one input; this one has 2",
@@ -253,6 +258,9 @@ def test_the_linear_identity_is_promised_by_those_that_keep_it() -> None:
         "deeplift",
         "deeplift.reveal_cancel",
         "deeplift_shap",
+        "kernel_shap",
+        "shapley_sampling",
+        "shapley_exact",
         "lrp.zero",
         "lrp.epsilon",
     }
