@@ -18,7 +18,7 @@ from kerascope.errors import BadInputError, KerascopeError, KerascopeWarning, Mi
 from kerascope.explanation import Explanation
 from kerascope.inputs import Samples, read_labels, read_samples
 from kerascope.methods.base import Attribution, Batch, Method
-from kerascope.methods.session import Session
+from kerascope.methods.session import MEMORY, Session
 from kerascope.model.convert import precision
 from kerascope.model.load import load_model
 from kerascope.model.view import ModelView, Signature, fingerprint, signature_of
@@ -45,6 +45,7 @@ def explain(
     coords: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     progress: Progress = False,
+    memory_budget: int = MEMORY,
     **options: Any,
 ) -> Explanation:
     """Explain a model's outputs for some samples.
@@ -63,6 +64,7 @@ def explain(
         coords: labels or positions by dim.
         class_names: one name per output unit.
         progress: True shows a bar; a function is called with (samples done, samples in all).
+        memory_budget: bytes that one pass over copies of samples (paths, noise, masks, backgrounds) may hold.
         **options: hyper-parameters of the method, where it is given by name.
 
     Returns:
@@ -77,7 +79,9 @@ def explain(
         >>> explain(model, np.ones((4, 3)), "gradient", target=0).values.shape
         (4, 3)
     """
-    explainer = Explainer(model, method, background=background, batch_size=batch_size, **options)
+    explainer = Explainer(
+        model, method, background=background, batch_size=batch_size, memory_budget=memory_budget, **options
+    )
     return explainer(x, target=target, seed=seed, dims=dims, coords=coords, class_names=class_names, progress=progress)
 
 
@@ -90,6 +94,7 @@ class Explainer:
         background: as in `explain`.
         batch_size: as in `explain`.
         compile: False runs everything step by step: slower, easier to debug.
+        memory_budget: as in `explain`.
         **options: as in `explain`.
 
     Raises:
@@ -104,9 +109,11 @@ class Explainer:
         background: Any = None,
         batch_size: int = 32,
         compile: bool = True,
+        memory_budget: int = MEMORY,
         **options: Any,
     ) -> None:
         self.batch_size = _whole(batch_size, "batch_size", 1)
+        self.memory_budget = _whole(memory_budget, "memory_budget", 1)
         self.method_reason: str | None = None
         if method is None:
             method, self.method_reason = registry.recommended(background=background is not None)
@@ -120,7 +127,8 @@ class Explainer:
     @classmethod
     def on(cls, session: Session, method: str | Method, **options: Any) -> Explainer:
         """Return an explainer for a model that has been traced already, e.g. to run many methods on it."""
-        explainer = cls(session.view.model, method, batch_size=session.batch_size, **options)
+        size, memory = session.batch_size, session.memory
+        explainer = cls(session.view.model, method, batch_size=size, memory_budget=memory, **options)
         explainer._compile = session.compile
         graph = session.view.traced
         explainer._sessions[tuple(graph.shapes[i][1:] for i in graph.inputs)] = explainer._latest = session
@@ -203,7 +211,7 @@ class Explainer:
             read = read_samples(self._background, shaped, dtype=dtype, what="background")
             background, self._said = read.arrays, read.notes
         view = ModelView(self.model, signature, [array[:2].copy() for array in samples.arrays])
-        return Session(view, background, self.batch_size, self._compile)
+        return Session(view, background, self.batch_size, self._compile, self.memory_budget)
 
     def _refuse_stale(self, session: Session) -> None:
         if fingerprint(self.model) != session.view.fingerprint:

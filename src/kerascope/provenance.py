@@ -211,6 +211,7 @@ class Recorder:
             "python": platform.python_version(),
             "seed": seed,
             "batch_size": self.session.batch_size,
+            "memory_budget": self.session.memory,
             "dtype": view.dtype,
             "seconds": round(seconds, 3),
             "model": {

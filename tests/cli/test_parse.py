@@ -175,3 +175,16 @@ def test_options_go_to_the_methods_that_have_them() -> None:
         parse.options_by_method(["lrp", "gradient"], [steps])
     with pytest.raises(UnknownNameError, match=r"Unknown method in --option 'lrp\.z_box'"):
         parse.options_by_method(["lrp"], [low])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1GiB", 2**30), ("512MiB", 2**29), ("1.5 GB", 1_500_000_000), ("4096", 4096), ("2kb", 2000)]
+)
+def test_memory_sizes(text: str, count: int) -> None:
+    assert parse.memory(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1GiB", "1TiB", "much"])
+def test_no_memory_sizes(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no size"):
+        parse.memory(text)

@@ -191,19 +191,23 @@ def test_f8_a_layer_used_twice(float64):
 
 # Sums -----------------------------------------------------------------------------------------
 
-SUPPORTED = [case.name for case in cases(without="half") if case.name not in ("operations_matrix", "operations_conv")]
-"""All but those that hold float32 constants; these are among the contracts."""
+FEW = ("squeeze_and_excite", "softmax_inside", "operations_largest", "products", "shared_layer")
+SUMMED = [
+    case.name
+    for case in cases(without="half")
+    if case.name not in ("operations_matrix", "operations_conv")  # they hold float32 constants
+    and (keras.backend.backend() == "torch" or case.name in FEW)  # the contracts run all, to 1e-8
+]
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
-def test_b4_to_b8_sums_on_every_case_model(name, float64, compiled):
+@pytest.mark.parametrize("name", SUMMED)
+def test_b4_to_b8_sums_on_every_case_model(name, float64):
     """Three references: the values sum to f(x) - mean f(x0) to rounding, or the model is refused."""
     case = by_name(name)
     bench = ks.testing.Bench.of(case.build(), case.sample(3), case.sample(3, seed=5))
-    bench.session.compile = compiled
     target = bench.target(slice(None), 0)
-    for method in (ks.DeepLiftSHAP(rule="reveal_cancel"),):
-        explainer = ks.Explainer.on(bench.session, method)
+    for rule in RULES:
+        explainer = ks.Explainer.on(bench.session, ks.DeepLiftSHAP(rule=rule))
         if "no_rule" in case.traits and name != "softmax_inside":
             with pytest.raises(ks.UnsupportedLayerError, match="DeepLIFT has no rule for"):
                 explainer(bench.x, target=target)
@@ -212,8 +216,7 @@ def test_b4_to_b8_sums_on_every_case_model(name, float64, compiled):
         arrays = bench.flat(found.values)
         size = sum(np.abs(a).reshape(3, -1).sum(axis=1) for a in arrays)
         assert all(np.all(np.isfinite(a)) for a in arrays)
-        tolerance = 1e-5 if keras.backend.backend() != "torch" and name == "upsampled_smoothly" else 1e-11
-        assert np.max(np.abs(found.completeness_gap) / size) < tolerance
+        assert np.max(np.abs(found.completeness_gap) / size) < 1e-11
 
 
 @pytest.mark.parametrize(
@@ -326,15 +329,14 @@ def test_float32_is_finite_and_complete():
     x[:10, :3] = 0
     x[10:20] *= np.float32(1e-20)
     x[20:30] *= np.float32(1e4)
-    near = x[:1] + np.float32(1e-7)
-    for activation in ("relu", "sigmoid", "elu"):
+    references = np.concatenate([x[:1] + np.float32(1e-7), x[12:13], np.zeros_like(x[:1]), x[25:26]])
+    for activation in ("relu", "sigmoid"):
         bench = Bench(cnn(activation=activation), x)
         for rule in RULES:
-            for baseline in ("zeros", near, x[1:4]):
-                found = bench(from_reference(rule, baseline))
-                assert np.all(np.isfinite(found.values))
-                size = np.maximum(np.abs(found.explained), np.array(found.attrs["largest_sum"]).ravel())
-                assert np.max(np.abs(found.completeness_gap) / size) < 1e-4
+            found = bench(from_reference(rule, references))
+            assert np.all(np.isfinite(found.values))
+            size = np.maximum(np.abs(found.explained), np.array(found.attrs["largest_sum"]).ravel())
+            assert np.max(np.abs(found.completeness_gap) / size) < 1e-5
 
 
 # Other methods --------------------------------------------------------------------------------
@@ -351,7 +353,7 @@ def test_c4_networks_without_biases(float64):
 
 def test_c5_activations_through_zero(float64):
     """S(0) = 0 and no biases: Rescale from zero is LRP-0 with activations passed."""
-    for activation in ("tanh", "softsign", "relu"):
+    for activation in ("tanh", "relu"):
         bench = Bench(mlp(activation, biases=0.0), samples((5,)))
         same(bench.values(RESCALE), bench.values("lrp.zero"))
 

@@ -269,3 +269,23 @@ def test_what_does_not_fit(float64):
     joined = keras.Model(two, layers.Dense(2)(layers.Concatenate()(two)))
     with pytest.raises(ks.IncompatibleMethodError, match="one input"):
         explain(joined, [samples((3,))] * 2, "occlusion", fill=0.0)
+
+
+def test_interpolation_as_fill(float64):
+    """fill="linear": what the output loses when a window is interpolated from around it, with the stated noise."""
+    from kerascope.methods.imputation import NOISE, imputer
+    from tests.reference.nets import cnn, samples
+    from tests.reference.run import Bench, predict, same
+
+    bench = Bench(cnn(), samples((6, 6, 2)))
+    found = bench("occlusion", fill="linear", groups="rows", seed=3)
+    noise = np.random.default_rng((3, 1)).normal(size=(6, 6, 2))
+    for row in range(6):
+        missing = np.zeros((6, 6), bool)
+        missing[row] = True
+        changed = bench.x.copy()
+        for n, x in enumerate(bench.x):
+            filled = np.moveaxis(imputer(missing)(np.moveaxis(x, -1, 0)), 0, -1)
+            changed[n] = np.where(missing[..., None], filled + NOISE * np.ptp(x) * noise, x)
+        same(found.group_values[:, row], (bench.logits() - predict(bench.model, changed))[:, 0])
+    assert found.standard_error is None

@@ -401,3 +401,27 @@ def test_a_traced_model_is_shared_by_many_explainers(monkeypatch):
         monkeypatch.undo()
         np.testing.assert_allclose(e.values, ks.explain(model, X, name).values, rtol=1e-5)
         monkeypatch.setattr(trace, "record", None)
+
+
+def test_memory_budget_bounds_the_rows_of_a_pass(monkeypatch):
+    """Passes over copies take fewer rows; the answer is the same, and the budget is recorded."""
+    from kerascope.methods.session import Session
+
+    model, x = small_model(), samples()
+    rows: list[int] = []
+    run = Session.run
+
+    def counted(self, key, build, inputs, selection, extra=()):
+        rows.append(len(inputs[0]))
+        return run(self, key, build, inputs, selection, extra)
+
+    monkeypatch.setattr(Session, "run", counted)
+    whole = ks.explain(model, x, "integrated_gradients", baseline="zeros", steps=16)
+    widest = max(rows)
+    rows.clear()
+    tight = ks.explain(model, x, "integrated_gradients", baseline="zeros", steps=16, memory_budget=2000)
+    assert max(rows) < widest
+    np.testing.assert_allclose(tight.values, whole.values, rtol=1e-5, atol=1e-6)
+    assert tight.attrs["memory_budget"] == 2000
+    with pytest.raises(ks.BadInputError, match="memory_budget must be a whole number of at least 1"):
+        ks.explain(model, x, "gradient", memory_budget=0)

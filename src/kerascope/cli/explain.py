@@ -36,6 +36,7 @@ class Request:
     out: Path | None
     report: Path | None
     batch_size: int
+    memory_budget: str
     seed: int
     json: bool
     force: bool
@@ -66,6 +67,7 @@ def explain(
     out: opt.Out = None,
     report: opt.Report = None,
     batch_size: opt.BatchSize = 32,
+    memory_budget: opt.MemoryBudget = "1GiB",
     seed: opt.Seed = 0,
     json: opt.Json = False,
     force: opt.Force = False,
@@ -96,6 +98,7 @@ def run(request: Request) -> None:
 
     parse.samples(request.samples)  # wrong usage is said before anything heavy is imported
     parse.dims(request.dims)
+    parse.memory(request.memory_budget)
     outputs = _plan(request)
     with only_json(request.json):
         start_backend(quiet=request.quiet)
@@ -150,7 +153,7 @@ class _Work:
         return [self._explain(name, opts) for name, opts in zip(self.methods, self.options, strict=True)]
 
     def _explain(self, method: str | None, options: dict[str, Any]) -> Explanation:
-        from kerascope.cli.parse import wrong_usage
+        from kerascope.cli import parse
         from kerascope.cli.terminal import progress_bar
         from kerascope.errors import BadInputError, KerascopeWarning, UnknownNameError
         from kerascope.explain import Explainer
@@ -158,10 +161,15 @@ class _Work:
         request = self.request
         try:
             explainer = Explainer(
-                self.model, method, background=self.background, batch_size=request.batch_size, **options
+                self.model,
+                method,
+                background=self.background,
+                batch_size=request.batch_size,
+                memory_budget=parse.memory(request.memory_budget),
+                **options,
             )
         except UnknownNameError as error:  # the model and the method are known by now
-            raise wrong_usage(error, "--option") from error
+            raise parse.wrong_usage(error, "--option") from error
         with (
             progress_bar(method or "recommended method", quiet=request.quiet) as progress,
             warnings.catch_warnings(),

@@ -41,6 +41,9 @@ Out = Annotated[
 ]
 Report = Annotated[Path | None, typer.Option("--report", "-r", help="HTML report to write.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples per pass.")]
+MemoryBudget = Annotated[
+    str, typer.Option(help="What one pass over copies of samples (paths, noise, masks) may hold, as 512MiB or 2GiB.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

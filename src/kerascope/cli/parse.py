@@ -33,6 +33,22 @@ def samples(text: str | None) -> slice | None:
     return slice(*parts)
 
 
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def memory(text: str) -> int:
+    """Return `1GiB`, `512MiB` or a number of bytes as bytes."""
+    number = text.strip().rstrip("KMGTiBkmgtb ")
+    unit = text.strip()[len(number) :].strip().upper()
+    try:
+        found = int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError):
+        found = 0
+    if found < 1:
+        raise typer.BadParameter(f"{text!r} is no size. Write 1GiB, 512MiB or bytes.", param_hint="--memory-budget")
+    return found
+
+
 def dims(text: str | None) -> tuple[str, ...] | None:
     """Return `time,sensor` as names."""
     if text is None:

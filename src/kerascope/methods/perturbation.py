@@ -13,6 +13,7 @@ from kerascope import baseline as baselines
 from kerascope import groups as grouping
 from kerascope.errors import BadInputError, IncompatibleMethodError
 from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.imputation import interpolated
 from kerascope.methods.sampling import chunks
 from kerascope.methods.session import Session
 
@@ -33,8 +34,9 @@ class Occlusion(Method):
         window: window size, one number or one per matrix axis; None: one cell, or a sixteenth of an axis with
             more than 64 cells.
         stride: step between windows, likewise; None: the window.
-        fill: what replaces the cells: as ``baseline`` in `IntegratedGradients`; None: background samples
-            (at most ``fills`` of them, drawn from the seed).
+        fill: what replaces the cells: as ``baseline`` in `IntegratedGradients`; ``"linear"``: the cells around them,
+            interpolated, with a little noise (Rong et al. 2022); None: background samples (at most ``fills`` of
+            them, drawn from the seed).
         fills: how many background samples are used.
         groups: ``"cells"`` (use windows), ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array.
 
@@ -70,9 +72,15 @@ class Occlusion(Method):
         self._fills(session, 0)
         self._masks(session)
 
+    @property
+    def _interpolates(self) -> bool:
+        return isinstance(self.fill, str) and self.fill == "linear"
+
     def depends_on_seed(self, session: Session) -> bool:
         """See `Method.depends_on_seed`: background samples are drawn where there are more than needed."""
-        return self.fill is None and session.background is not None and self.fills < len(session.background[0])
+        return self._interpolates or (
+            self.fill is None and session.background is not None and self.fills < len(session.background[0])
+        )
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -114,8 +122,13 @@ class Occlusion(Method):
         return masks, (note,) if bare else ()
 
     def _fills(self, session: Session, seed: int) -> tuple[np.ndarray, bool]:
-        """Return what replaces the cells (F, *S), and whether it was drawn from the background."""
+        """Return what replaces the cells (F, *S), and whether it was drawn from the background.
+
+        For interpolation that is the noise that is added to it.
+        """
         asked = baselines.Asked("occlusion", "fill")
+        if self._interpolates:
+            return np.random.default_rng((seed, 1)).normal(size=(1, *session.shapes[0])), False
         if self.fill is not None:
             resolved, _ = baselines.resolve(self.fill, session.view, session.background, session.shapes, asked)
             return resolved[0], False
@@ -129,11 +142,15 @@ class Occlusion(Method):
         """Return the explained number for each fill, with each mask replaced: (F, B, T, number of masks)."""
         (x,) = batch.inputs
         rows, number = len(batch), len(masks)
+        axis = channel_axis_of(session.shapes[0], session)
         results = np.zeros((len(fills), number, rows, batch.selection.count))
         stacked = np.stack(masks)
         for draws, index in chunks(number * len(fills), rows, session.rows_at_once):
             which, fill = draws % number, draws // number
-            changed = np.where(stacked[which], fills[fill], x[index])
+            if self._interpolates:
+                changed = interpolated(x, index, which, stacked, axis, fills[0])
+            else:
+                changed = np.where(stacked[which], fills[fill], x[index])
             selection = batch.selection.rows(index)
             results[fill, which, index] = selection.numbers_own(session.logits((changed,), selection))
         return np.asarray(np.moveaxis(results, 1, 3))
