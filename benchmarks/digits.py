@@ -44,10 +44,14 @@ METHODS: dict[str, tuple[Any, bool]] = {
 FIRST, OTHER = "deeplift.reveal_cancel", "input_x_gradient"
 
 
-def log_odds(model: Any, x: np.ndarray, task: tuple[int, int]) -> np.ndarray:
-    """Return log p_o - log p_t for every digit."""
-    target = ks.Contrast(*task)
-    return np.asarray(ks.explain(model, x, ks.Input(), target=target, batch_size=128).explained)
+def explainers(model: Any) -> dict[str, ks.Explainer]:
+    """Return an explainer for each method."""
+    return {name: ks.Explainer(model, method, batch_size=64) for name, (method, _) in METHODS.items()}
+
+
+def log_odds(explainer: ks.Explainer, x: np.ndarray, task: tuple[int, int]) -> np.ndarray:
+    """Return log p_o - log p_t for every digit; any method's explainer tells it."""
+    return np.asarray(explainer(x, target=ks.Contrast(*task)).explained)
 
 
 def erased(x: np.ndarray, ranking: np.ndarray) -> np.ndarray:
@@ -59,16 +63,17 @@ def erased(x: np.ndarray, ranking: np.ndarray) -> np.ndarray:
     return flat.reshape(x.shape)
 
 
-def changes(model: Any, x: np.ndarray, task: tuple[int, int]) -> dict[str, np.ndarray]:
+def changes(by_name: dict[str, ks.Explainer], x: np.ndarray, task: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return by method the change of the log-odds (N,) when its pixels are erased."""
-    before = log_odds(model, x, task)
+    teller = by_name["random"]
+    before = log_odds(teller, x, task)
     found = {}
-    for name, (method, times_input) in METHODS.items():
-        targets = np.tile(task, (len(x), 1))
-        values = ks.explain(model, x, method, target=targets, batch_size=64).values
+    for name, explainer in by_name.items():
+        values = explainer(x, target=np.tile(task, (len(x), 1))).values
+        times_input = METHODS[name][1]
         ranking = (values[:, 0] - values[:, 1]) if name != "random" else np.abs(values[:, 0])
         ranking = ranking * x if times_input else ranking
-        found[name] = before - log_odds(model, erased(x, ranking), task)
+        found[name] = before - log_odds(teller, erased(x, ranking), task)
     return found
 
 
@@ -78,7 +83,8 @@ def run(seed: int) -> tuple[float, dict[str, dict[str, np.ndarray]]]:
     started = time.perf_counter()
     model = strided(x, y, seed)
     accuracy = float(np.mean(model.predict(held_out, verbose=0).argmax(axis=1) == classes))
-    results = {f"{o} -> {t}": changes(model, held_out[classes == o], (o, t)) for o, t in TASKS}
+    by_name = explainers(model)
+    results = {f"{o} -> {t}": changes(by_name, held_out[classes == o], (o, t)) for o, t in TASKS}
     print(f"seed {seed}: accuracy {accuracy:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
     return accuracy, results
 

@@ -20,6 +20,7 @@ _EXPORTS = {
     "kerascope.explanation": ("Explanation",),
     "kerascope.opening": ("open",),
     "kerascope.registry": ("methods",),
+    "kerascope.relevances": ("Relevances",),
     "kerascope.report": ("report",),
     "kerascope.target": ("Class", "Contrast", "Neuron", "Output", "Target", "TopClass"),
     "kerascope.lrp.composites": ("Composite", "first_layer"),

@@ -17,11 +17,12 @@ from kerascope import provenance, registry
 from kerascope.errors import BadInputError, KerascopeError, KerascopeWarning, MissingBaselineError, StaleModelError
 from kerascope.explanation import Explanation
 from kerascope.inputs import Samples, read_labels, read_samples
-from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.session import MEMORY, Session
 from kerascope.model.convert import precision
 from kerascope.model.load import load_model
 from kerascope.model.view import ModelView, Signature, fingerprint, signature_of
+from kerascope.relevances import Relevances, Step
 from kerascope.target import Selection, as_target
 
 if TYPE_CHECKING:
@@ -154,6 +155,41 @@ class Explainer:
         """Return what every operation does under this method: ``node``, ``layer``, ``kind``, ``rule``."""
         return self.method.rule_table(self._ready())
 
+    def relevances(self, x: Any, *, target: Any = None, seed: int = 0) -> Relevances:
+        """Return the relevance at every operation of the walk, for LRP and Deep Taylor.
+
+        Args:
+            x: samples.
+            target: as in `explain`.
+            seed: of everything random.
+
+        Returns:
+            `Relevances`: arrays by operation; ``.conservation()`` is the table that shows where relevance stayed.
+
+        Raises:
+            IncompatibleMethodError: if the method shares out no relevance layer by layer.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, name="top")])
+            >>> found = Explainer(model, "lrp.epsilon").relevances(np.ones((4, 3)))
+            >>> list(found), found["top"].shape
+            (['top'], (4, 2))
+        """
+        seed, wanted = _whole(seed, "seed", 0), as_target(target)
+        samples, session = self._samples(x)
+        self._refuse_stale(session)
+        selection = wanted.select(session.view, len(samples))
+        part = session.ending_in(selection.graph)
+        self.method.check(part)
+        self.method.check_selection(selection)
+        trails = [
+            self.method.trail(part, Batch(tuple(a[block].copy() for a in samples.arrays), selection.rows(block), seed))
+            for block in part.blocks(len(samples))
+        ]
+        rules = {row["node"]: row for row in self.method.rule_table(part)}
+        return _joined_trails(trails, rules, squeeze=selection.squeeze)
+
     def __call__(
         self,
         x: Any,
@@ -231,6 +267,28 @@ class Explainer:
                 parts.append(self.method.attribute(session, Batch(inputs, selection.rows(block), seed)))
                 report(block.stop)
         return parts
+
+
+def _joined_trails(trails: Sequence[Trail], rules: Mapping[str, Mapping[str, str]], *, squeeze: bool) -> Relevances:
+    """Put the batches of a walk together."""
+
+    def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        array = np.concatenate(arrays)
+        return array[:, 0] if squeeze else array
+
+    def by_operation(name: str) -> dict[str, np.ndarray]:
+        return {node: joined([getattr(trail, name)[node] for trail in trails]) for node in getattr(trails[0], name)}
+
+    steps = [rules[node] for node in trails[0].arriving]
+    return Relevances(
+        arrays=by_operation("values"),
+        inputs=tuple(joined(parts) for parts in zip(*(trail.inputs for trail in trails), strict=True)),
+        steps=tuple(Step(row["node"], row["layer"], row["kind"], row["rule"]) for row in steps),
+        arriving=by_operation("arriving"),
+        departing=by_operation("departing"),
+        absorbed=by_operation("absorbed"),
+        explained=joined([trail.explained for trail in trails]),
+    )
 
 
 def _whole(value: Any, name: str, least: int) -> int:

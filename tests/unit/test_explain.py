@@ -407,7 +407,7 @@ def test_memory_budget_bounds_the_rows_of_a_pass(monkeypatch):
     """Passes over copies take fewer rows; the answer is the same, and the budget is recorded."""
     from kerascope.methods.session import Session
 
-    model, x = small_model(), samples()
+    model, x = convolutional(), np.random.default_rng(0).normal(size=(3, *convolutional().input_shape[1:]))
     rows: list[int] = []
     run = Session.run
 

@@ -13,12 +13,12 @@ from keras import ops
 from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, unknown_name
 from kerascope.lrp import composites, rules
 from kerascope.lrp.composites import Assignment, Composite, convolutions, first_layer, kernels
-from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.relu import require_relu
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
-from kerascope.model.propagate import forward
+from kerascope.model.propagate import Walked, forward
 from kerascope.model.trace import exact
 from kerascope.target import Selection
 
@@ -276,6 +276,43 @@ class LRP(Method):
         totals = [ops.stack([column[k] for column in columns], axis=1) for k in (1, 2, 3)]
         return stacked, *totals, explained, logits
 
+    def trail(self, session: Session, batch: Batch) -> Trail:
+        """See `Method.trail`."""
+        self.check_inputs(session, batch.inputs)
+        selection = batch.selection
+
+        def build() -> Callable[..., Any]:
+            handlers = self.assignment(session, selection.graph).handlers
+            return lambda xs, codes, against: self._inside(selection, handlers, xs, codes, against)
+
+        values, flows, maps, explained = session.run(("lrp inside", id(self)), build, batch.inputs, selection)
+        arriving, departing, absorbed = ({name: flow[k] for name, flow in flows.items()} for k in range(3))
+        return Trail(dict(values), arriving, departing, absorbed, tuple(maps), explained)
+
+    def _inside(
+        self, selection: Selection, handlers: Any, xs: Sequence[Tensor], codes: Tensor, against: Tensor
+    ) -> tuple[Any, ...]:
+        graph = selection.graph
+        values, walk = forward(graph, tuple(xs), handlers)
+        logits = [values[i] for i in graph.outputs]
+        seeds, explained = selection.seed(logits, codes, against)
+        walks = []
+        for t, seed in enumerate(seeds):
+            start = [self._start(s, z, explained[:, t]) for s, z in zip(seed, logits, strict=True)]
+            walks.append(walk(dict(zip(graph.outputs, start, strict=True)), measure=True))
+        passed = [node for node in reversed(graph.nodes) if node.name in walks[0].flows]
+        stacked = {
+            node.name: ops.stack([walked.values[node.outputs[0]] for walked in walks], axis=1)
+            for node in passed
+            if node.outputs[0] in walks[0].values
+        }
+        flows = {node.name: _stacked_flows(node.name, walks) for node in passed}
+        maps = [
+            ops.stack([w.values.get(i, ops.zeros_like(x)) for w in walks], axis=1)
+            for i, x in zip(graph.inputs, xs, strict=True)
+        ]
+        return stacked, flows, maps, explained
+
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         """Return what stands at the explained tensor; ``explained`` (N,) is the number explained."""
         start = self.start or self._preset.start
@@ -283,6 +320,16 @@ class LRP(Method):
 
     def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
         return ()
+
+
+def _stacked_flows(node: str, walks: Sequence[Walked]) -> list[Tensor]:
+    """Return what arrived at an operation, what it handed on and what it absorbed, each (N, T)."""
+    columns = []
+    for walked in walks:
+        arriving, departing = walked.flows[node]
+        absorbed = walked.absorbed_by.get(node)
+        columns.append((arriving, departing, ops.zeros_like(arriving) if absorbed is None else absorbed))
+    return [ops.stack(column, axis=1) for column in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

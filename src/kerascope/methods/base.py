@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kerascope.errors import IncompatibleMethodError
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
@@ -79,6 +80,22 @@ class Attribution:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """What a walk left at every operation, from the output back, by operation.
+
+    ``values`` (B, T, *shape): what arrived at its output; ``arriving``, ``departing``, ``absorbed`` (B, T): sums.
+    ``inputs``: per input (B, T, *S); ``explained`` (B, T).
+    """
+
+    values: dict[str, np.ndarray]
+    arriving: dict[str, np.ndarray]
+    departing: dict[str, np.ndarray]
+    absorbed: dict[str, np.ndarray]
+    inputs: Arrays
+    explained: np.ndarray
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """Base of every method: a frozen record of hyper-parameters with no model inside.
@@ -117,6 +134,16 @@ class Method(ABC):
     @abstractmethod
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """Compute the map for one batch of at most ``session.batch_size`` samples."""
+
+    def trail(self, session: Session, batch: Batch) -> Trail:
+        """Return the relevance at every operation; for methods that are a walk with conserved relevance.
+
+        Raises:
+            IncompatibleMethodError: if the method is no such walk.
+        """
+        raise IncompatibleMethodError(
+            f"{type(self).__name__} shares out no relevance layer by layer. Use lrp (any composite) or deep_taylor."
+        )
 
     def check(self, session: Session) -> None:  # noqa: B027 - most methods fit every model
         """Raise if the method does not fit the model or lacks something it needs.

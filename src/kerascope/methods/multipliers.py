@@ -137,7 +137,8 @@ def affine(op: Affine, u: Difference) -> tuple[Difference, Backward]:
     def sizes() -> tuple[Tensor, Any]:
         kernel = ops.abs(op.kernel)
         spread = u.parts[0] - u.parts[1] if op.is_diagonal else ops.abs(u.delta)
-        return backend.vjp(lambda v: op.linear(v, kernel), spread)
+        found: tuple[Tensor, Any] = backend.vjp(lambda v: op.linear(v, kernel), spread)
+        return found
 
     return _regrouped((u,), z, op(u.x0), pull, sizes, keep=op.is_diagonal)
 
@@ -151,7 +152,8 @@ def mixture(op: Mixture, *inputs: Difference) -> tuple[Difference, Backward]:
 
     @functools.cache
     def sizes() -> tuple[Tensor, Any]:
-        return backend.vjp(absolute, *(ops.abs(u.delta) for u in inputs))
+        found: tuple[Tensor, Any] = backend.vjp(absolute, *(ops.abs(u.delta) for u in inputs))
+        return found
 
     return _regrouped(inputs, z, op.fn(*(u.x0 for u in inputs)), pull, sizes)
 

@@ -214,8 +214,8 @@ class _PatternMethod(Method):
         if not bent:
             return ()
         return (
-            f"{type(self).__name__} is defined for ReLU networks; at {', '.join(bent)} it takes the derivative, and the "
-            "patterns before it are linear ones.",
+            f"{type(self).__name__} is defined for ReLU networks; at {', '.join(bent)} it takes the derivative, "
+            "and the patterns before it are linear ones.",
         )
 
     def _handlers(self, graph: Graph, kernels: Mapping[str, Tensor], log: list[Tensor]) -> dict[str, Handler]:
@@ -343,4 +343,4 @@ class PatternAttribution(_PatternMethod):
     _splits_sums: ClassVar[bool] = True
 
     def _backward_kernel(self, kernel: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-        return kernel * pattern
+        return np.asarray(kernel * pattern)

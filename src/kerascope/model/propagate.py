@@ -7,7 +7,7 @@ arrives at the outputs (relevance, a modified gradient, multipliers) back to the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras import ops
@@ -35,6 +35,8 @@ class Walked:
     absorbed: Tensor | None
     largest: Tensor | None
     absorbed_by: Mapping[str, Tensor]
+    flows: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """By operation the sums (N,) of what arrived and of what was handed on; empty unless measured."""
 
 
 def plain(op: Primitive, *inputs: Tensor) -> tuple[Any, Backward]:
@@ -86,23 +88,24 @@ def _walk(
 ) -> Walked:
     arrived: dict[int, Tensor] = dict(start)
     absorbed_by: dict[str, Tensor] = {}
+    flows: dict[str, tuple[Tensor, Tensor]] = {}
     largest = None
     for node, backward in reversed(steps):
         if not any(tensor in arrived for tensor in node.outputs):
             continue
-        arriving = tuple(
-            arrived[tensor] if tensor in arrived else zeros(values[tensor]) for tensor in node.outputs
-        )
+        arriving = tuple(arrived[tensor] if tensor in arrived else zeros(values[tensor]) for tensor in node.outputs)
         if measure:
             size = sum(sample_sum(ops.abs(tensor)) for tensor in arriving)
             largest = size if largest is None else ops.maximum(largest, size)
         departing, absorbed = backward(arriving)
         if absorbed is not None:
             absorbed_by[node.name] = absorbed
+        if measure:
+            flows[node.name] = sum(map(sample_sum, arriving)), sum(map(sample_sum, departing))
         for tensor, share in zip(node.inputs, departing, strict=True):
             arrived[tensor] = arrived[tensor] + share if tensor in arrived else share
     absorbed = sum(absorbed_by.values()) if absorbed_by else None
-    return Walked(arrived, absorbed, largest, absorbed_by)
+    return Walked(arrived, absorbed, largest, absorbed_by, flows)
 
 
 def sample_sum(tensor: Tensor) -> Tensor:

@@ -237,7 +237,7 @@ def _layer(unit: Unit, estimator: str, moments: Moments, epsilon: float) -> Laye
         values=values,
         other=other,
         neurons=unit.neurons,
-        observations=int(round(float(np.max(every.count)))),
+        observations=round(float(np.max(every.count))),
         positives=np.rint(positives).astype("int64").reshape(-1),
         dead=np.broadcast_to(dead, positives.shape).reshape(-1).copy(),
         kernel_norm=float(np.linalg.norm(kernel)),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from keras import ops
 
 from kerascope import backend
 from kerascope.errors import BadInputError, KerascopeWarning, StaleModelError
@@ -89,8 +88,8 @@ def signal_quality(
     view, arrays = open_view(model, x)
     if view.fingerprint != patterns.fingerprint:
         raise StaleModelError(
-            f"These patterns were fitted to another model, or to other weights of it ({patterns.fingerprint}; this one is "
-            f"{view.fingerprint}). Fit them again: ks.Patterns.fit(model, x_train)."
+            f"These patterns were fitted to another model, or to other weights of it ({patterns.fingerprint}; this one "
+            f"is {view.fingerprint}). Fit them again: ks.Patterns.fit(model, x_train)."
         )
     rng = np.random.default_rng(seed)
     found = []
@@ -195,7 +194,7 @@ def _of_layer(
     unit: Unit, layer: LayerPattern, seen: _Seen | None, most: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Return one row per measured neuron."""
-    facts = {"layer": unit.name, "kind": layer.kind, "estimator": layer.estimator}
+    facts: dict[str, Any] = {"layer": unit.name, "kind": layer.kind, "estimator": layer.estimator}
     count = layer.dead.size
     facts["reads"] = layer.values.size // count
     if seen is None:
@@ -203,8 +202,8 @@ def _of_layer(
     facts["observations"] = len(seen.answers)
     if len(seen.answers) < _FEW * facts["reads"]:
         warnings.warn(
-            f"{unit.name!r}: {len(seen.answers)} observations are few for neurons that read {facts['reads']} cells; rho "
-            "comes out too low. Give more samples, or raise observations=.",
+            f"{unit.name!r}: {len(seen.answers)} observations are few for neurons that read {facts['reads']} cells; "
+            "rho comes out too low. Give more samples, or raise observations=.",
             KerascopeWarning,
             stacklevel=3,
         )

@@ -285,7 +285,7 @@ class Patterns:
             about = json.loads(bytes(held.pop("about", np.zeros(0, np.uint8))) or b"{}")
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise BadInputError(
-                f"{place!r} holds no patterns, or is damaged ({error}). Fit them again: ks.Patterns.fit(model, x_train)."
+                f"{place!r} holds no patterns, or is damaged ({error}). Fit them: ks.Patterns.fit(model, x_train)."
             ) from error
         return cls._read(place, about, held)
 

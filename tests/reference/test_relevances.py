@@ -1,0 +1,129 @@
+"""Relevance inside the network: B12, the table of conservation, and closed forms at hidden layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import kerascope as ks
+from tests.reference.nets import average_head, cnn, mlp, normalised, residual, samples, stack, weigh
+from tests.reference.run import Bench, predict, same
+
+
+def shared() -> Any:
+    """A layer used twice, a sum and a concatenation."""
+    inputs = layers.Input((4,))
+    encode = layers.Dense(4, activation="relu")
+    h = encode(inputs)
+    return weigh(keras.Model(inputs, layers.Dense(3)(layers.Concatenate()([encode(h), layers.Add()([h, inputs])]))))
+
+
+def padded() -> Any:
+    head = [layers.Conv2D(3, 3, padding="same"), layers.Flatten(), layers.Dense(3)]
+    return stack((5, 5, 2), layers.ZeroPadding2D(1), layers.ReLU(), *head)
+
+
+NETS = {
+    "dense": (mlp, (5,)),
+    "convolutions": (cnn, (6, 6, 2)),
+    "global average": (average_head, (6, 6, 2)),
+    "residual": (residual, None),
+    "batch normalisation": (lambda: normalised(order="after"), (6, 6, 2)),
+    "shared layer": (shared, (4,)),
+    "padding": (padded, (5, 5, 2)),
+}
+COMPOSITES = ["lrp", "lrp.zero", "lrp.epsilon", "lrp.z_plus", "lrp.alpha2_beta1", "lrp.flat", "lrp.epsilon_plus_flat"]
+
+
+def found_in(name: str, method: str, **options: Any) -> tuple[ks.Relevances, ks.Explainer, np.ndarray]:
+    build, shape = NETS[name]
+    model = build()
+    x = samples(shape or model.input_shape[1:])
+    explainer = ks.Explainer(model, method, compile=False)
+    return explainer.relevances(x, **options), explainer, x
+
+
+@pytest.mark.parametrize("method", COMPOSITES)
+@pytest.mark.parametrize("name", NETS)
+def test_b12_conserved_at_every_operation(name, method, float64):
+    """At each operation: arriving = departing + absorbed; from the output to any layer what is missing was absorbed."""
+    found, explainer, x = found_in(name, method, target=0)
+    scale = max(float(np.abs(a).sum(axis=tuple(range(1, a.ndim))).max()) for a in found.arrays.values())
+    table = found.conservation()
+    assert table["gap"].max() < 1e-9 * scale
+    assert table["operation"].tolist() == list(found)
+    explanation = explainer(x, target=0)
+    same(found.inputs[0], explanation.values)
+    kept = sum(found.absorbed.values())
+    same(kept, explanation.absorbed)
+    same(found.inputs[0].reshape(len(x), -1).sum(axis=1) + kept, found.explained)
+
+
+@pytest.mark.parametrize("name", ["dense", "convolutions"])
+def test_between_any_two_layers_of_a_chain(name, float64):
+    """On a chain what arrives at a layer is what arrived above it less what was absorbed between the two."""
+    found, *_ = found_in(name, "lrp.epsilon", target=1)
+    nodes = list(found)
+    sums = {node: found[node].reshape(3, -1).sum(axis=1) for node in nodes}
+    for above, node in enumerate(nodes):
+        for below in range(above + 1, len(nodes)):
+            between = sum(found.absorbed[nodes[i]] for i in range(above, below))
+            same(sums[nodes[below]], sums[node] - between)
+
+
+def test_hidden_relevance_of_lrp_zero_is_activation_times_gradient(float64):
+    """LRP-0 at a hidden layer of a ReLU network: h df/dh."""
+    model = mlp()
+    x = samples((5,))
+    found = ks.Explainer(model, "lrp.zero", compile=False).relevances(x, target=2)
+    for layer, node in zip(model.layers[:2], ("dense", "dense_1"), strict=True):
+        h = predict(keras.Model(model.inputs, layer.output), x)
+        inputs = value = layers.Input(h.shape[1:])
+        for part in model.layers[model.layers.index(layer) + 1 :]:
+            value = part(value)
+        gradient = Bench(keras.Model(inputs, value), h).values("gradient", target=2)
+        # What arrives at the layer's activation; keras numbers the names, so the order says which.
+        arrived = [found[name] for name in found if found[name].shape == h.shape][0 if node == "dense_1" else -2]
+        same(arrived, h * gradient)
+
+
+def test_at_the_output_stands_the_logit_of_the_class(float64):
+    found, explainer, x = found_in("dense", "lrp.epsilon", target=[2, 0, 1])
+    logits = predict(explainer.model, x)
+    top = found[next(iter(found))]
+    same(top, np.eye(3)[[2, 0, 1]] * logits)
+    same(found.explained, logits[np.arange(3), [2, 0, 1]])
+
+
+def test_several_targets_and_batches(float64):
+    whole, explainer, x = found_in("dense", "lrp.epsilon", target="all")
+    again = ks.Explainer(explainer.model, "lrp.epsilon", batch_size=2).relevances(x, target="all")
+    for node in whole:
+        assert whole[node].shape[:2] == (3, 3)
+        same(again[node], whole[node])
+    one, *_ = found_in("dense", "lrp.epsilon", target=1)
+    same(whole[list(whole)[1]][:, 1], one[list(one)[1]])
+
+
+def test_padding_is_told_from_absorption(float64):
+    """Relevance that reached cells that padding added stands in a column of its own."""
+    model = stack((4, 4, 1), layers.ZeroPadding2D(1), layers.ReLU(), layers.Flatten(), layers.Dense(2))
+    found = ks.Explainer(model, ks.LRP("flat"), compile=False).relevances(samples((4, 4, 1)), target=0)
+    table = found.conservation().set_index("kind")
+    # The flat rule gives every one of 36 cells the same; 20 of them are padding.
+    same(table.loc["route", "lost_in_padding"].max(), found.explained.mean() * 20 / 36)
+    same(found.inputs[0].reshape(3, -1).sum(axis=1), found.explained * 16 / 36)
+
+
+def test_deep_taylor_has_it_too_and_gradients_have_not(float64):
+    model, x = mlp(biases=0.0), samples((5,))
+    found = ks.Explainer(model, "deep_taylor", compile=False).relevances(x)
+    assert found.conservation()["gap"].max() < 1e-9
+    with pytest.raises(ks.IncompatibleMethodError, match="Gradient shares out no relevance"):
+        ks.Explainer(model, "gradient").relevances(x)
+    with pytest.raises(ks.UnknownNameError, match="operation 'dnse'"):
+        found["dnse"]
