@@ -177,7 +177,7 @@ def rebuilt(value: Any) -> Any:
 
 
 def methods() -> pd.DataFrame:
-    """Return a table of all methods: ``name, family, question, paper, needs, promises``, one row each."""
+    """Return a table of all methods: ``name, family, question, paper, needs, promises, axioms``, one row each."""
     import pandas as pd
 
     rows = [
@@ -188,6 +188,7 @@ def methods() -> pd.DataFrame:
             "paper": method.paper,
             "needs": method.needs,
             "promises": method.promise,
+            "axioms": ", ".join(method.axioms),
         }
         for name, method in METHODS.items()
     ]

@@ -114,3 +114,18 @@ def test_report_refuses(run: Run, model_file: Path, data_file: Path, tmp_path: P
         assert (ran.status, ran.out) == (1, "")
         assert says in ran.err
         assert not (tmp_path / "r.html").exists()
+
+
+def test_one_method_and_all_about_it(run: Run) -> None:
+    ran = run("methods", "lrp.epsilon")
+    assert (ran.status, ran.err) == (0, "")
+    method = kerascope.registry.METHODS["lrp.epsilon"] if hasattr(kerascope, "registry") else kerascope.LRP("epsilon")
+    assert method.question in ran.out
+    assert "composite=epsilon" in ran.out
+    assert ran.out.strip().endswith(method.citation())
+    given = json.loads(run("methods", "shapley_exact", "--json").out)
+    assert given["class"] == "ks.ExactShapley"
+    assert "completeness" in given["axioms"]
+    wrong = run("methods", "lpr")
+    assert wrong.status in (1, 2)
+    assert "Did you mean 'lrp'" in wrong.err.replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import warnings
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 import kerascope as ks
+from kerascope.patterns.fit import fit_on
 from kerascope.registry import METHODS
 from kerascope.testing import Bench, check_method
+from kerascope.testing.bench import convolutional
 from kerascope.testing.methods import check_on
 from tests.cases import Case, by_name, cases
 from tests.conftest import narrowing, numeric_state, set_numeric_state
@@ -44,8 +47,24 @@ GAP = {"expected_gradients": 0.8, "integrated_gradients": 0.5}
 """So few draws and steps leave wide gaps; that the gap is counted from the right number is checked to 1e-3."""
 
 
-def method_of(name: str) -> ks.Method:
-    return dataclasses.replace(METHODS[name], **OPTIONS.get(name, {}))
+PATTERNS = ["patternnet", "pattern_attribution"]
+
+
+def method_of(name: str, bench: Bench | None = None) -> ks.Method:
+    """Return a method with its options; patterns are fitted to the bench's model, where they can be."""
+    options = dict(OPTIONS.get(name, {}))
+    if name in PATTERNS:
+        options["patterns"] = patterns_of(bench or convolutional(keras.config.floatx()))
+    return dataclasses.replace(METHODS[name], **options)
+
+
+@functools.lru_cache(maxsize=2)
+def patterns_of(bench: Bench) -> ks.Patterns | None:
+    view = bench.session.view
+    with contextlib.suppress(ks.IncompatibleMethodError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)  # few samples leave neurons that never fire
+        return fit_on(view, bench.session.background or bench.arrays, batch_size=4, compile=False)
+    return None
 
 
 # Expected refusals --------------------------------------------------------------------
@@ -126,6 +145,13 @@ REFUSALS = [
         ks.UnsupportedLayerError,
         r"^DeepLIFT has no rule for '[^']+' \(\w+\)\. Use a method that only differentiates",
         "an operation that is known by its derivative alone; a softmax is taken apart",
+    ),
+    Refusal(
+        PATTERNS,
+        lambda case: "no_rule" in case.traits or "gate" in case.traits,
+        ks.IncompatibleMethodError,
+        r"^Pattern\w+ is defined for kernels, ReLUs, pooling and sums; '[^']+' \(\w+\) is none",
+        "products and operations that are known by their derivative alone have no neurons and no pattern",
     ),
     Refusal(
         RELU_ONLY,
@@ -225,10 +251,10 @@ def test_contracts(case: Case, name: str, backend: str) -> None:
     tolerance = TOLERANCE.get((backend, case.name))
     if refusal is None:
         thorough = (backend, case.name) not in SLOW
-        check_on(bench, method_of(name), tolerance=tolerance, gap=GAP.get(name, 0.05), thorough=thorough)
+        check_on(bench, method_of(name, bench), tolerance=tolerance, gap=GAP.get(name, 0.05), thorough=thorough)
         return
     with pytest.raises(refusal.error, match=refusal.words):
-        check_on(bench, method_of(name))
+        check_on(bench, method_of(name, bench))
 
 
 def test_every_refusal_is_of_use() -> None:
@@ -244,7 +270,8 @@ def test_every_refusal_is_of_use() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_facts_round_trip_linear_model_and_compiled_run(name: str) -> None:
     method, checked = method_of(name), set(check_method(method_of(name), tolerance=1e-6, gap=0.4))
-    assert {"facts", "round trip", "compiled", "finite", "nothing changed"} <= checked
+    kept = {"facts", "compiled", "finite", "nothing changed"} | ({"round trip"} if name not in PATTERNS else set())
+    assert kept <= checked  # fitted patterns stand in a record by their fingerprint alone
     assert ("linear model" in checked) == method.exact_on_linear
     assert ("completeness" in checked) == bool(method.promise)
 
@@ -276,6 +303,6 @@ def test_compiled_smoke(name: str) -> None:
     session = dataclasses.replace(bench.session, compile=True, _functions={}, _sizes={})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ks.KerascopeWarning)
-        whole, one = (ks.Explainer.on(session, method_of(name))(bench.x[:count]) for count in (3, 1))
+        whole, one = (ks.Explainer.on(session, method_of(name, bench))(bench.x[:count]) for count in (3, 1))
     assert np.all(np.isfinite(whole.values))
     np.testing.assert_allclose(one.values, whole.values[:1], rtol=1e-6, atol=1e-9)

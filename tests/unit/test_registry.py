@@ -16,12 +16,22 @@ OF_THIS_RELEASE = [
     "gradient",
     "saliency",
     "smoothgrad",
+    "squaregrad",
+    "vargrad",
+    "noisegrad",
     "input_x_gradient",
     "integrated_gradients",
     "expected_gradients",
+    "deeplift",
+    "deeplift.reveal_cancel",
+    "deeplift_shap",
     "guided_backprop",
     "deconvnet",
     "occlusion",
+    "lime",
+    "kernel_shap",
+    "shapley_sampling",
+    "shapley_exact",
     "lrp",
     "lrp.zero",
     "lrp.epsilon",
@@ -40,18 +50,26 @@ OF_THIS_RELEASE = [
     "lrp.excitation_backprop",
     "deep_taylor",
     "deep_taylor.bounded",
+    "patternnet",
+    "pattern_attribution",
     "cam",
     "grad_cam",
+    "grad_cam_plus_plus",
+    "xgrad_cam",
     "hires_cam",
+    "layer_cam",
+    "score_cam",
+    "ablation_cam",
+    "eigen_cam",
     "random",
     "input",
     "edges",
 ]
 FAMILIES = {
-    "function": "gradient saliency smoothgrad",
-    "signal": "deconvnet guided_backprop",
-    "localisation": "cam grad_cam hires_cam",
-    "perturbation": "occlusion",
+    "function": "gradient saliency smoothgrad squaregrad vargrad noisegrad",
+    "signal": "deconvnet guided_backprop patternnet",
+    "localisation": "cam grad_cam grad_cam_plus_plus xgrad_cam hires_cam layer_cam score_cam ablation_cam eigen_cam",
+    "perturbation": "occlusion lime kernel_shap shapley_sampling shapley_exact",
     "control": "random input edges",
 }
 
@@ -59,7 +77,7 @@ FAMILIES = {
 def test_every_method_of_this_release_has_its_row():
     assert sorted(METHODS) == sorted(OF_THIS_RELEASE)
     table = ks.methods()
-    assert list(table.columns) == ["name", "family", "question", "paper", "needs", "promises"]
+    assert list(table.columns) == ["name", "family", "question", "paper", "needs", "promises", "axioms"]
     assert list(table["name"]) == list(METHODS)
     assert table["question"].str.len().min() > 20
     assert table["paper"].str.contains(r"\d{4}").all()
@@ -138,7 +156,7 @@ def test_what_cannot_be_rebuilt_says_so():
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ks.UnknownNameError, match=r"Unknown method 'lrp\.epsilom'\. Did you mean 'lrp\.epsilon'"):
         as_method("lrp.epsilom", {})
-    with pytest.raises(ks.UnknownNameError, match=r"Unknown method 'nothing like it'\. Known: cam, "):
+    with pytest.raises(ks.UnknownNameError, match=r"Unknown method 'nothing like it'\. Known: ablation_cam, cam, "):
         as_method("nothing like it", {})
     with pytest.raises(ks.UnknownNameError, match=r"Unknown option of smoothgrad 'draw'\. Did you mean 'draws'\?"):
         as_method("smoothgrad", {"draw": 3})

@@ -27,6 +27,7 @@ class Request:
     target: str | None
     background: str | None
     baseline: str | None
+    patterns: Path | None
     labels: str | None
     class_names: str | None
     dims: str | None
@@ -47,7 +48,7 @@ class Request:
     @property
     def inputs(self) -> list[str | Path]:
         """Every file that is read."""
-        named = (self.background, self.baseline, self.labels, self.class_names)
+        named = (self.background, self.baseline, self.patterns, self.labels, self.class_names)
         return [self.model, *self.data, *(name for name in named if name)]
 
 
@@ -58,6 +59,7 @@ def explain(
     target: opt.Target = None,
     background: opt.Background = None,
     baseline: opt.Baseline = None,
+    patterns: opt.Patterns = None,
     labels: opt.Labels = None,
     class_names: opt.ClassNames = None,
     dims: opt.Dims = None,
@@ -146,6 +148,8 @@ class _Work:
         given = parse.options(request.option)
         if request.baseline is not None:
             given.append((None, "baseline", parse.baseline(request.baseline, inputs)))
+        if request.patterns is not None:
+            given.append((None, "patterns", parse.patterns(request.patterns)))
         self.options = parse.options_by_method(self.methods, given)
 
     def explanations(self) -> list[Explanation]:

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from kerascope.errors import KerascopeError, MissingBaselineError, OutputExistsError
+from kerascope.errors import KerascopeError, MissingBaselineError, MissingPatternsError, OutputExistsError
 
 TRACEBACK = "KERASCOPE_TRACEBACK"
 """Environment variable: set to 1, failures show their traceback as well."""
@@ -25,6 +25,7 @@ _PARSER_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ ==
 # The library's messages name Python arguments; these say the same for the command line.
 # Kind of error, a word in its message ("" for any), what to say.
 _HINTS: tuple[tuple[type[KerascopeError], str, str], ...] = (
+    (MissingPatternsError, "", "On the command line: kerascope fit-patterns, then --patterns FILE."),
     (MissingBaselineError, "low=", "On the command line: --option low=0 --option high=1."),
     (MissingBaselineError, "", "On the command line: --background FILE, or --baseline zeros."),
     (OutputExistsError, "", "On the command line: --force replaces it."),

@@ -10,6 +10,7 @@ from kerascope.cli.cohort import cohort
 from kerascope.cli.demo import demo
 from kerascope.cli.evidence import evidence
 from kerascope.cli.explain import explain
+from kerascope.cli.fit_patterns import fit_patterns
 from kerascope.cli.guard import Guarded, prepare_process
 from kerascope.cli.inspect import inspect
 from kerascope.cli.methods import methods
@@ -51,6 +52,7 @@ def kerascope(
 app.command()(explain)
 app.command()(evidence)
 app.command()(cohort)
+app.command(name="fit-patterns")(fit_patterns)
 app.command()(inspect)
 app.command()(methods)
 app.command()(report)

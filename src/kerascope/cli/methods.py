@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
 from kerascope.cli import options as opt
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def methods(json: opt.Json = False) -> None:
-    """List all methods: name, family, the question each answers, and what it needs.
 
-    Example: `kerascope methods`
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method: everything about it.", show_default=False)] = None,
+    json: opt.Json = False,
+) -> None:
+    """List all methods: name, family, the question each answers, and what it needs; or all about one.
+
+    Example: `kerascope methods lrp.epsilon`
     """
     from kerascope.cli import terminal
 
@@ -17,11 +28,58 @@ def methods(json: opt.Json = False) -> None:
         from kerascope import registry
 
         table = registry.methods()
+        one = None if name is None else _facts(name)
     if json:
-        terminal.print_json(table.to_dict("records"))
-        return
+        terminal.print_json(table.to_dict("records") if one is None else one)
+    elif one is not None:
+        _print_one(one)
+    else:
+        _print_all(table)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """Return all that a method says of itself."""
+    from kerascope import registry
+
+    method = registry.as_method(name, {})
+    return {
+        "name": name,
+        "family": method.family,
+        "question": method.question,
+        "needs": method.needs,
+        "promises": method.promise,
+        "axioms": list(method.axioms),
+        "options": {key: str(value) for key, value in method.options.items()},
+        "class": f"ks.{type(method).__name__}",
+        "paper": method.paper,
+        "citation": method.citation(),
+        "description": inspect.getdoc(type(method)) or "",
+    }
+
+
+def _print_one(facts: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    from kerascope.cli import terminal
+
+    console = terminal.stdout()
+    console.print()
+    console.print(Text(facts["name"], style="bold underline"), Text(facts["question"]))
+    for term in ("family", "needs", "promises", "axioms", "options", "class"):
+        value = facts[term]
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}={text}" for key, text in value.items())
+        text = ", ".join(value) if isinstance(value, list) else value
+        console.print(f"  {term}: {text or 'none'}", soft_wrap=True)
+    console.print(f"\n{facts['description']}", soft_wrap=True)
+    console.print(f"\n{facts['citation']}", soft_wrap=True)
+
+
+def _print_all(table: pd.DataFrame) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from kerascope.cli import terminal
 
     console = terminal.stdout()
     for family, rows in table.groupby("family", sort=False):

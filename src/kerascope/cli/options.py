@@ -26,6 +26,9 @@ Target = Annotated[
 ]
 Background = Annotated[str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")]
 Baseline = Annotated[str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")]
+Patterns = Annotated[
+    Path | None, typer.Option(help="Patterns that 'kerascope fit-patterns' wrote, for patternnet, pattern_attribution.")
+]
 Labels = Annotated[str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")]
 ClassNames = Annotated[str | None, typer.Option(help="FILE with one name per class, or a,b,c.")]
 Dims = Annotated[str | None, typer.Option(help="Names of one sample's axes, as time,sensor.")]

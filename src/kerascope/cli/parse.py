@@ -163,6 +163,29 @@ def baseline(text: str | None, inputs: Sequence[str]) -> Any:
         return np.asarray(read_array(text, inputs=inputs))
 
 
+def patterns(path: Path) -> Any:
+    """Return the patterns in a file."""
+    from kerascope.patterns.store import Patterns
+
+    return Patterns.open(path)
+
+
+def estimator(words: Sequence[str]) -> str | dict[str, str]:
+    """Return `linear`, or `LAYER=linear` words as estimators by layer; `*` stands for a word without a layer."""
+    from kerascope.patterns.store import ESTIMATORS
+
+    plain = [word for word in words if "=" not in word]
+    named = dict(word.rpartition("=")[::2] for word in words if "=" in word)
+    for word in (*plain, *named.values()):
+        if word not in ESTIMATORS:
+            raise wrong_usage(unknown_name("estimator", word, ESTIMATORS), "--estimator")
+    if len(plain) > 1:
+        raise typer.BadParameter(f"{' and '.join(plain)} are two estimators for every layer.", param_hint="--estimator")
+    if named and plain and plain[0] != "relu":
+        return {"*": plain[0], **named}
+    return named or (plain[0] if plain else "relu")
+
+
 def options(pairs: Sequence[str]) -> list[tuple[str | None, str, Any]]:
     """Return `[METHOD:]name=value` as method (None: all), name and value.
 

@@ -143,6 +143,7 @@ class LRP(Method):
     family: ClassVar[str] = "attribution"
     question: ClassVar[str] = "How much did each cell contribute to this output, shared out layer by layer?"
     paper: ClassVar[str] = "Bach et al. 2015, PLoS ONE 10(7): e0130140"
+    axioms: ClassVar[tuple[str, ...]] = ("linearity",)
     needs: ClassVar[str] = "a rule for every operation"
     promise: ClassVar[str] = "the explained number less what biases and stabilisers absorbed"
 
@@ -352,6 +353,7 @@ class DeepTaylor(LRP):
 
     question: ClassVar[str] = "Which cells carry the evidence for this output, by a Taylor expansion of every ReLU?"
     paper: ClassVar[str] = "Montavon et al. 2017, Pattern Recognition 65: 211-222"
+    axioms: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str] = "ReLU networks"
     promise: ClassVar[str] = "the positive part of the explained number less what was absorbed"
 

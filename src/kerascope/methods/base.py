@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerascope.errors import IncompatibleMethodError
+from kerascope.errors import IncompatibleMethodError, KerascopeError
+from kerascope.methods.papers import PAPERS
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
@@ -172,6 +173,23 @@ class Method(ABC):
     def options(self) -> dict[str, Any]:
         """The hyper-parameters by name."""
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    def citation(self) -> str:
+        """Return the BibTeX entry of the method's paper.
+
+        Raises:
+            KerascopeError: if it is not known (of a class of your own).
+
+        Example:
+            >>> from kerascope import Gradient
+            >>> print(Gradient().citation().splitlines()[0])
+            @inproceedings{simonyan2014deep,
+        """
+        if self.paper not in PAPERS:
+            raise KerascopeError(
+                f"No BibTeX entry is known for {self.paper or type(self).__name__!r}: define citation() in your class."
+            )
+        return PAPERS[self.paper].bibtex()
 
     @property
     def caveats(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class GradCAM(ActivationMap):
 
     question: ClassVar[str] = "Where, coarsely, is the evidence for this output?"
     paper: ClassVar[str] = "Selvaraju et al. 2020, IJCV 128: 336-359"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `ActivationMap.weigh`."""
@@ -56,6 +57,7 @@ class HiResCAM(ActivationMap):
 
     question: ClassVar[str] = "Where, coarsely, is the evidence for this output, position by position?"
     paper: ClassVar[str] = "Draelos and Carin 2020, arXiv:2011.08891"
+    axioms: ClassVar[tuple[str, ...]] = ("linearity", "shift invariance")
     rectified: ClassVar[bool] = False
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -79,6 +81,7 @@ class CAM(ActivationMap):
 
     question: ClassVar[str] = "Which positions would the final linear layer count for this class?"
     paper: ClassVar[str] = "Zhou et al. 2016, CVPR"
+    axioms: ClassVar[tuple[str, ...]] = ("linearity", "shift invariance")
     needs: ClassVar[str] = "global average pooling followed by one dense layer; one input"
     rectified: ClassVar[bool] = False
 
@@ -124,6 +127,7 @@ class GradCAMPlusPlus(ActivationMap):
 
     question: ClassVar[str] = "Where, coarsely, is the evidence for this output, every occurrence counted?"
     paper: ClassVar[str] = "Chattopadhay et al. 2018, WACV"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `ActivationMap.weigh`."""
@@ -154,6 +158,7 @@ class XGradCAM(ActivationMap):
 
     question: ClassVar[str] = "Where, coarsely, is the evidence, with every channel's total contribution kept?"
     paper: ClassVar[str] = "Fu et al. 2020, BMVC"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `ActivationMap.weigh`."""
@@ -184,6 +189,7 @@ class LayerCAM(ActivationMap):
 
     question: ClassVar[str] = "Which cells of this layer would raise the output if they were stronger, and are strong?"
     paper: ClassVar[str] = "Jiang et al. 2021, IEEE TIP 30: 5875-5888"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
         """See `ActivationMap.weigh`."""
@@ -207,6 +213,7 @@ class EigenCAM(ActivationMap):
 
     question: ClassVar[str] = "What does this layer respond to most, whatever the class?"
     paper: ClassVar[str] = "Muhammad and Yeasin 2020, IJCNN"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
     rectified: ClassVar[bool] = False
 
     @property

@@ -18,7 +18,7 @@ class Random(Method):
 
     family: ClassVar[str] = "control"
     question: ClassVar[str] = "None: what does a map without any information look like?"
-    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS (controls)"
+    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS"
     stochastic: ClassVar[bool] = True
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
@@ -37,7 +37,7 @@ class Input(Method):
 
     family: ClassVar[str] = "control"
     question: ClassVar[str] = "None: what does the input look like as a map?"
-    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS (controls)"
+    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS"
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -52,7 +52,7 @@ class Edges(Method):
 
     family: ClassVar[str] = "control"
     question: ClassVar[str] = "None: where does the input change abruptly?"
-    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS (controls)"
+    paper: ClassVar[str] = "Adebayo et al. 2018, NeurIPS"
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""

@@ -34,6 +34,7 @@ class Gradient(Method):
     family: ClassVar[str] = "function"
     question: ClassVar[str] = "How would the output change if this cell changed a little?"
     paper: ClassVar[str] = "Simonyan et al. 2014, ICLR workshop"
+    axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "linearity", "shift invariance")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -49,6 +50,7 @@ class Saliency(Gradient):
     """
 
     question: ClassVar[str] = "How strongly would the output react to a small change of this cell, either way?"
+    axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "shift invariance")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -69,6 +71,7 @@ class InputXGradient(Method):
     family: ClassVar[str] = "attribution"
     question: ClassVar[str] = "How much did each cell contribute, taking the network as linear where it stands?"
     paper: ClassVar[str] = "Shrikumar et al. 2016, arXiv:1605.01713"
+    axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "linearity")
     promise: ClassVar[str] = "the explained number, on networks without biases"
 
     @property
@@ -194,6 +197,7 @@ class GuidedBackprop(_ReluBackprop):
 
     question: ClassVar[str] = "Which parts of the input excite the detectors on the way to this output?"
     paper: ClassVar[str] = "Springenberg et al. 2015, ICLR workshop"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
     def _handler(self) -> Handler:
         return _guided
@@ -213,6 +217,7 @@ class DeconvNet(_ReluBackprop):
 
     question: ClassVar[str] = "What input pattern would the network project this output back to?"
     paper: ClassVar[str] = "Zeiler and Fergus 2014, ECCV"
+    axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
     def _handler(self) -> Handler:
         return _deconvnet

@@ -66,6 +66,15 @@ class IntegratedGradients(Method):
     family: ClassVar[str] = "attribution"
     question: ClassVar[str] = "How much did each cell contribute to the output, compared with the absent input?"
     paper: ClassVar[str] = "Sundararajan et al. 2017, ICML"
+    axioms: ClassVar[tuple[str, ...]] = (
+        "completeness",
+        "implementation invariance",
+        "sensitivity",
+        "dummy",
+        "linearity",
+        "shift invariance",
+        "symmetry",
+    )
     needs: ClassVar[str] = "a baseline or background samples"
     promise: ClassVar[str] = "the explained number less its mean at the baselines"
 
@@ -212,6 +221,7 @@ class ExpectedGradients(Method):
     family: ClassVar[str] = "attribution"
     question: ClassVar[str] = "How much did each cell contribute, compared with typical samples?"
     paper: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3: 620-631"
+    axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "linearity", "shift invariance")
     needs: ClassVar[str] = "background samples"
     promise: ClassVar[str] = "the explained number less its mean over the background"
     stochastic: ClassVar[bool] = True

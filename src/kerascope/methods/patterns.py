@@ -14,6 +14,7 @@ from kerascope.errors import BadInputError, IncompatibleMethodError, MissingPatt
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
 from kerascope.methods.ties import tie_handlers, unbroadcast
+from kerascope.model.fingerprint import weights_fingerprint
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Activation, Affine, Opaque, Product, Tensor
 from kerascope.model.propagate import Backward, Handler, forward
@@ -115,11 +116,12 @@ class _PatternMethod(Method):
                 f"{type(self).__name__} needs the patterns of this model's neurons; fit them: ks.Patterns.fit(model, "
                 "x_train), and give them as patterns=."
             )
-        if self.patterns.fingerprint != session.view.fingerprint:
+        present = session.remember("weights", lambda: weights_fingerprint(session.view.model))
+        if self.patterns.fingerprint != present:
             raise StaleModelError(
                 f"These patterns were fitted to another model, or to other weights of it: {self.patterns.model!r} with "
                 f"fingerprint {self.patterns.fingerprint}; this is {session.view.model.name!r} with fingerprint "
-                f"{session.view.fingerprint}. Fit them again: ks.Patterns.fit(model, x_train)."
+                f"{present}. Fit them again: ks.Patterns.fit(model, x_train)."
             )
         self._kernels(session, session.view.logits)
 

@@ -52,6 +52,7 @@ class Occlusion(Method):
     family: ClassVar[str] = "perturbation"
     question: ClassVar[str] = "What does the output lose when this part of the input is replaced?"
     paper: ClassVar[str] = "Zeiler and Fergus 2014, ECCV"
+    axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "linearity", "shift invariance")
     needs: ClassVar[str] = "a fill or background samples; one input"
     stochastic: ClassVar[bool] = True
 

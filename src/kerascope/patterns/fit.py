@@ -19,6 +19,7 @@ from kerascope import backend
 from kerascope.errors import BadInputError, IncompatibleMethodError, KerascopeWarning, unknown_name
 from kerascope.inputs import read_samples
 from kerascope.model.convert import precision
+from kerascope.model.fingerprint import weights_fingerprint
 from kerascope.model.graph import Graph, as_tuple
 from kerascope.model.load import load_model
 from kerascope.model.primitives import Tensor
@@ -86,7 +87,7 @@ def fit_on(
     epsilon = float(np.finfo(view.dtype).eps)
     layers = tuple(_layer(unit, chosen[unit.name], moments[unit.name], epsilon) for unit in units)
     said = estimator if isinstance(estimator, str) else ", ".join(f"{k}={v}" for k, v in estimator.items())
-    found = Patterns(view.fingerprint, str(view.model.name), said, len(arrays[0]), layers)
+    found = Patterns(weights_fingerprint(view.model), str(view.model.name), said, len(arrays[0]), layers)
     for text in found.warnings:
         warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
     return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from kerascope import backend
 from kerascope.errors import BadInputError, KerascopeWarning, StaleModelError
+from kerascope.model.fingerprint import weights_fingerprint
 from kerascope.model.graph import Graph, as_tuple
 from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
@@ -86,10 +87,10 @@ def signal_quality(
     if by not in ("layer", "neuron"):
         raise BadInputError(f"by must be 'layer' or 'neuron'; got {by!r}.")
     view, arrays = open_view(model, x)
-    if view.fingerprint != patterns.fingerprint:
+    if (present := weights_fingerprint(view.model)) != patterns.fingerprint:
         raise StaleModelError(
             f"These patterns were fitted to another model, or to other weights of it ({patterns.fingerprint}; this one "
-            f"is {view.fingerprint}). Fit them again: ks.Patterns.fit(model, x_train)."
+            f"is {present}). Fit them again: ks.Patterns.fit(model, x_train)."
         )
     rng = np.random.default_rng(seed)
     found = []

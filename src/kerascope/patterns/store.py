@@ -27,6 +27,7 @@ ESTIMATORS = ("relu", "linear", "relu_negative")
 FORMAT = 1
 """Version of the file; one with a higher version is refused."""
 _MARK = "kerascope patterns"
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -280,10 +281,20 @@ class Patterns:
             what = "is a folder" if os.path.isdir(place) else "does not exist"
             raise BadInputError(f"{place!r} {what}. Give the file that Patterns.save wrote.")
         try:
-            with np.load(place, allow_pickle=False) as file:
+            with open(place, "rb") as handle:  # NumPy leaves a broken file open
+                file = np.load(handle, allow_pickle=False)
                 held = {name: file[name] for name in file.files} if hasattr(file, "files") else {}
             about = json.loads(bytes(held.pop("about", np.zeros(0, np.uint8))) or b"{}")
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise BadInputError(
                 f"{place!r} holds no patterns, or is damaged ({error}). Fit them: ks.Patterns.fit(model, x_train)."
             ) from error
