@@ -7,9 +7,9 @@ although the signal stays where it is; the pattern stays as well.
     KERAS_BACKEND=tensorflow python benchmarks/patterns_toy.py
 
 With a_d = (1, 1) the pattern must be (1, 0) to 0.02, PatternAttribution of an output of 1 likewise, the gradient
-(1, -1), and rho of the filter 1 - 1/sqrt(13) = 0.7226 to 0.01. For twelve directions of a_d at an angle t to the
-signal the gradient must be (1, -cot t), rho of the filter 1 - 1/sqrt(1 + cot(t)^2 var(e) / (var(y) + ...)) as
-derived in `filter_quality`, to 0.01, and the pattern stays. Exit status 1 if one bound fails.
+(1, -1), and rho of the filter 1 - 1/sqrt(13) = 0.7226 to 0.01. For twelve directions of a_d, at an angle t to the
+signal, the gradient must be (1, -cot t) to 0.02, rho of the filter as derived in `filter_quality` to 0.01, and the
+pattern stays. Exit status 1 if one bound fails.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def neuron(x: np.ndarray, y: np.ndarray) -> keras.Model:
 def filter_quality(angle: float) -> float:
     """Return rho of S(x) = w (w x)/(w w) for w = (1, -cot t).
 
-    The residual lies along (cot t, 1); there x has the amplitude y sin(t) cos(t) + e |a_d| sin(t) (up to a common
-    factor), whose correlation with y is 1/sqrt(1 + |a_d|^2 / (cos(t)^2 var(y))).
+    The residual lies along the distractor, where x has the amplitude y cos(t) + e |a_d|; its correlation with y is
+    1/sqrt(1 + |a_d|^2 var(e) / (cos(t)^2 var(y))), with |a_d|^2 = 2, var(e) = 1 and var(y) = 1/3.
     """
     return 1 - 1 / np.sqrt(1 + 2 / (np.cos(np.deg2rad(angle)) ** 2 / 3))
 
@@ -58,7 +58,9 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=100_000)
     count = parser.parse_args().samples
     failed = 0
-    print(f"{'angle':>6}  {'pattern':>16}  {'attribution':>16}  {'gradient':>18}  {'-cot t':>8}  {'rho(S_w)':>8}  exact")
+    print(
+        f"{'angle':>6}  {'pattern':>16}  {'attribution':>16}  {'gradient':>18}  {'-cot t':>8}  {'rho(S_w)':>8}  exact"
+    )
     for angle in (45, *(a for a in ANGLES if a != 45)):
         x, y = data(angle, count)
         model = neuron(x, y)

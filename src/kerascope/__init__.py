@@ -18,6 +18,7 @@ _EXPORTS = {
     "kerascope.evidence.pipeline": ("evidence",),
     "kerascope.evidence.record": ("Evidence",),
     "kerascope.explanation": ("Explanation",),
+    "kerascope.innvestigate.analyzer": ("create_analyzer",),
     "kerascope.opening": ("open",),
     "kerascope.registry": ("methods",),
     "kerascope.relevances": ("Relevances",),
@@ -48,6 +49,7 @@ _EXPORTS = {
     "kerascope.methods.patterns": ("PatternAttribution", "PatternNet"),
     "kerascope.patterns.quality": ("signal_quality",),
     "kerascope.patterns.store": ("Patterns",),
+    "kerascope.view.figure": ("plot_signal_quality",),
     "kerascope.model.load": ("load_model",),
     "kerascope.errors": (
         "BackendError",

@@ -47,6 +47,7 @@ BELOW: dict[str, set[str]] = {
     "datasets": {"errors"},
     "evidence": {"explain", "view"},
     "opening": {"evidence"},
+    "innvestigate": {"explain"},
     "testing": {"explain"},
     "cli": {"report", "opening", "datasets"},
 }

@@ -1,7 +1,7 @@
 """Identities on one linear layer and on functions of closed form (A1 to A12).
 
 Not covered: A4 (LIME), and of A2, A3, A9, A10 the methods that do not exist yet: SquareGrad, VarGrad,
-DeepLIFT, Shapley values, KernelSHAP.
+Shapley values, KernelSHAP.
 """
 
 from __future__ import annotations

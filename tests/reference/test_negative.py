@@ -1,7 +1,7 @@
 """What must not hold (N1, N2, N6 to N11, N14): a test that finds an identity here has found a bug.
 
 Each shows next to it where the identity does hold, so that it cannot pass by accident.
-Not covered: N3 to N5, N12, N13 (methods and metrics that do not exist yet).
+N3 is in test_deeplift.py. Not covered: N4, N5, N12, N13 (methods and metrics that do not exist yet).
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ NAMES = [
     "IntegratedGradients",
     "ExpectedGradients",
     "LRP",
+    "DeepLIFT",
+    "DeepLiftSHAP",
     "DeepTaylor",
     "CAM",
     "GradCAM",

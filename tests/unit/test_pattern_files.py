@@ -185,6 +185,21 @@ def test_progress_and_the_table(x: np.ndarray) -> None:
         ks.Patterns.fit(model(), x, batch_size=0)
 
 
+def test_the_figure_of_signal_quality(x: np.ndarray, tmp_path: Path) -> None:
+    made = model()
+    quality = ks.signal_quality(made, ks.Patterns.fit(made, x), np.concatenate([x] * 4))
+    figure = ks.plot_signal_quality(quality)
+    (axes,) = figure.axes
+    drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in axes.lines}
+    assert np.array_equal(drawn["pattern"], quality["rho"])
+    assert np.array_equal(drawn["filter"], quality["filter"])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["conv", "dense"]
+    figure.savefig(tmp_path / "quality.png")
+    assert ks.plot_signal_quality(quality, ax=figure.add_subplot()) is figure
+    with pytest.raises(ks.BadInputError, match="this lacks highest, lowest"):
+        ks.plot_signal_quality(quality.drop(columns=["lowest", "highest"]))
+
+
 def test_the_model_is_left_alone(x: np.ndarray) -> None:
     made = model()
     before = [weight.copy() for weight in made.get_weights()]

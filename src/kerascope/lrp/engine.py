@@ -71,6 +71,8 @@ def _through(
         return _share(modified, back(s)), sample_sum(kept), branch.weight
     stabiliser = branch.epsilon * sign1(z) if branch.epsilon else 0.0
     denominator = z + stabiliser
+    if branch.zero:
+        denominator = ops.where(denominator == 0, branch.zero * ops.ones_like(denominator), denominator)
     alive = ops.abs(denominator) > _VANISHED[_dtype(denominator)]
     if branch.where:
         own = free if branch.bias is None or op.bias is None else free + op.bias

@@ -38,7 +38,8 @@ class Branch:
     """A share of the relevance, ``weight`` * R, spread in proportion to the sum of the terms.
 
     ``bias`` joins the denominator. ``where`` restricts the branch to outputs with z > 0 (1) or z < 0 (-1).
-    ``epsilon`` is added to the denominator with its sign; 0 leaves exact zeros to be counted as absorbed.
+    ``epsilon`` is added to the denominator with its sign; 0 leaves exact zeros to be counted as absorbed, unless
+    ``zero`` is put in their place.
     """
 
     terms: tuple[Term, ...]
@@ -46,6 +47,7 @@ class Branch:
     bias: Tensor | None = None
     where: int = 0
     epsilon: float = 0.0
+    zero: float = 0.0
 
 
 @dataclass(frozen=True)

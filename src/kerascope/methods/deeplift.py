@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -237,8 +238,10 @@ class _Mean:
         self.logits: list[np.ndarray] = []
 
     def take(self, arrays: Arrays, size: int) -> None:
-        """Take in every pair of a sample and a reference, ``size`` at once."""
+        """Take in every pair of a sample and a reference, in equal pieces of at most ``size``."""
         selection, rows = self.batch.selection, len(self.batch)
+        pairs_in_all = len(arrays[0]) * rows
+        size = math.ceil(pairs_in_all / math.ceil(pairs_in_all / size))
 
         def build() -> Callable[..., Any]:
             return lambda xs, codes, against: _contributions(self.plan, selection, xs, codes, against)

@@ -20,6 +20,7 @@ from kerascope.view.panel import Axis, Panel, count_drawn, make_panel
 from kerascope.view.text import headline, sample_label, single
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from kerascope.explanation import Explanation
@@ -90,6 +91,47 @@ def plot(
     figure.suptitle(title, fontsize=11, y=1.0 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
     drawing.line(figure) if panel.kind == "line" else drawing.matrices(figure)
     return figure
+
+
+def plot_signal_quality(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Draw what `kerascope.signal_quality` found by layer: rho of pattern, filter and random direction.
+
+    Args:
+        table: from ``signal_quality(..., by="layer")``.
+        ax: draw on these axes; None makes a figure.
+
+    Returns:
+        The figure. Layers run from the input upwards, rho from 0 to 1, which is perfect; the bar spans the neurons.
+
+    Raises:
+        BadInputError: for another table.
+
+    Example:
+        >>> plot_signal_quality(quality).savefig("quality.pdf")  # doctest: +SKIP
+    """
+    missing = {"layer", "rho", "rho_rectified", "filter", "random", "lowest", "highest"} - set(table.columns)
+    if missing:
+        raise BadInputError(
+            f"Give a table of signal_quality(..., by='layer'); this lacks {', '.join(sorted(missing))}."
+        )
+    if ax is None:
+        figure = NotebookFigure(figsize=(max(4.5, 1.6 + 0.55 * len(table)), 3.6), layout="constrained")
+        ax = figure.add_subplot()
+    at = np.arange(len(table))
+    ax.vlines(at, table["lowest"], table["highest"], color=POSITIVE, alpha=0.35, linewidth=5)
+    styles: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("rho", "pattern", {"color": POSITIVE, "marker": "o"}),
+        ("rho_rectified", "pattern, answer behind the ReLU", {"color": POSITIVE, "marker": "^", "linestyle": ":"}),
+        ("filter", "filter", {"color": NEGATIVE, "marker": "s"}),
+        ("random", "random direction", {"color": "0.5", "marker": "x"}),
+    )
+    for column, label, style in styles:
+        ax.plot(at, table[column].to_numpy(float), label=label, markersize=5, linewidth=1, **style)
+    names = [_short(str(name)) for name in table["layer"]]
+    ax.set_xticks(at, names, rotation=50, ha="right", parse_math=False)
+    ax.set(ylim=(-0.03, 1.05), ylabel="rho: 1 - correlation left in the residual")
+    ax.legend(fontsize=8, frameon=False)
+    return ax.get_figure(root=True) or ax.figure.figure
 
 
 # Inches around the frames of a figure: these hold titles, colour bars, tick labels and margins' profiles.

@@ -1,0 +1,132 @@
+"""iNNvestigate's analyzers as methods: LRP with its rules, left Riemann sums, noise of deviation one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from keras import ops
+
+from kerascope.errors import BadInputError
+from kerascope.innvestigate import rules
+from kerascope.lrp.composites import Assignment
+from kerascope.lrp.method import LRP
+from kerascope.lrp.rules import Rule
+from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.path import path_attribution
+from kerascope.methods.session import Session
+from kerascope.model.graph import Graph, Node
+from kerascope.model.primitives import Tensor
+from kerascope.model.trace import exact
+
+
+@dataclass(frozen=True)
+class Propagated(LRP):
+    """LRP or deep Taylor by iNNvestigate's rules, on the network as it is written.
+
+    Args:
+        rule: of every kernel layer; a list of rules: one per layer, from the last one's end as iNNvestigate does.
+        dense: rule of dense layers, in place of ``rule``.
+        first: rule of the layers that read the input.
+        until: layers up to this number (from the input) take ``until_rule``.
+        until_rule: their rule.
+        taylor: start from max(logit, 0), and differentiate sums, poolings and activation layers.
+    """
+
+    rule: Rule | tuple[Rule, ...] = ()
+    dense: Rule | None = None
+    first: Rule | None = None
+    until: int | None = None
+    until_rule: Rule | None = None
+    taylor: bool = False
+
+    promise: ClassVar[str] = ""
+
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        self.assignment(session, session.view.logits)
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
+        """See `Method.check_inputs`: whatever broadcasts is taken as a bound."""
+
+    def _assign(self, session: Session, graph: Graph) -> Assignment:
+        written = replace(session.view.unfolded, outputs=graph.outputs).restrict(graph.outputs)
+        with exact(session.view.dtype):
+            return rules.assign(written, self._rule_of, taylor=self.taylor)
+
+    def _rule_of(self, node: Node, is_first: bool, number: int) -> Rule:
+        if self.until is not None and self.until_rule is not None and number <= self.until:
+            return self.until_rule
+        if is_first and self.first is not None:
+            return self.first
+        if self.dense is not None and getattr(node.op, "form", "") == "dense":
+            return self.dense
+        if isinstance(self.rule, Rule):
+            return self.rule
+        if number >= len(self.rule):
+            raise BadInputError(f"{len(self.rule)} rules were given, and there are more kernel layers than that.")
+        return self.rule[::-1][number]
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        outputs = batch.selection.graph.outputs
+        written = replace(session.view.unfolded, outputs=outputs).restrict(outputs)
+        found = super().attribute(session, replace(batch, selection=replace(batch.selection, graph=written)))
+        return replace(found, expected=None, absorbed=None, largest=None)
+
+    def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
+        start = seed * logits
+        if not self.taylor:
+            return start
+        positive = ops.cast(explained > 0, logits.dtype)
+        return start * ops.reshape(positive, (-1,) + (1,) * (len(logits.shape) - 1))
+
+
+@dataclass(frozen=True)
+class LeftRiemann(Method):
+    """Integrated gradients by a left Riemann sum: positions 0, 1/n, ..., (n-1)/n."""
+
+    steps: int = 64
+    reference: Any = 0
+
+    family: ClassVar[str] = "attribution"
+    question: ClassVar[str] = "How much did each cell contribute, by iNNvestigate's sum?"
+    paper: ClassVar[str] = "Sundararajan et al. 2017, ICML"
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        batch = batch.settled(session)
+        shape = (1, *batch.inputs[0].shape[1:])
+        base = np.broadcast_to(np.asarray(self.reference, session.view.dtype), shape).copy()
+        owners, positions = np.zeros(self.steps, int), np.arange(self.steps) / self.steps
+        shares = np.full(self.steps, 1 / self.steps)
+        found = path_attribution(session, batch, (base,), owners=owners, positions=positions, shares=shares)
+        return replace(found, expected=None, absorbed=None, warnings=())
+
+
+@dataclass(frozen=True)
+class NoiseOfOne(Method):
+    """Gradients averaged over copies with normal noise of deviation one, whatever was asked for."""
+
+    draws: int = 64
+
+    family: ClassVar[str] = "function"
+    question: ClassVar[str] = "How would the output change, averaged over noise of deviation one?"
+    paper: ClassVar[str] = "Smilkov et al. 2017, ICML workshop"
+    stochastic: ClassVar[bool] = True
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        batch = batch.settled(session)
+        total = [np.zeros((len(batch), batch.selection.count, *x.shape[1:])) for x in batch.inputs]
+        for draw in range(self.draws):
+            noisy = [
+                (x + np.random.default_rng((batch.seed, draw, i)).normal(size=x.shape[1:])).astype(x.dtype)
+                for i, x in enumerate(batch.inputs)
+            ]
+            grads, _, _ = session.gradients(noisy, batch.selection)
+            for one, grad in zip(total, grads, strict=True):
+                one += grad / self.draws
+        return Attribution(values=tuple(one.astype(session.view.dtype) for one in total))

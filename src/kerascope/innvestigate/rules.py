@@ -1,0 +1,190 @@
+"""The conventions of iNNvestigate 2.1.2, for those who have to repeat its numbers.
+
+What is peculiar: an exact zero in a denominator becomes 1e-7; alpha-beta keeps the whole bias in both denominators;
+pooling by average and Add share by the z rule without a stabiliser (LRP) or copy like a gradient (deep Taylor);
+activation layers of their own (``ReLU()``, ``LeakyReLU()``) are differentiated, fused ones pass relevance on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from kerascope.errors import UnsupportedLayerError
+from kerascope.lrp import engine
+from kerascope.lrp.composites import Assignment
+from kerascope.lrp.rules import Branch, Rule, Site, Term
+from kerascope.model.graph import Graph, Node
+from kerascope.model.primitives import Activation, Affine, Mixture, Opaque, Tensor
+from kerascope.model.propagate import Backward, Handler, plain
+
+ZERO = 1e-7
+"""What iNNvestigate divides by where a denominator is exactly zero."""
+
+
+@dataclass(frozen=True)
+class Z(Rule):
+    """z with the bias; ``epsilon`` makes it the epsilon rule, ``bias=False`` leaves the bias out."""
+
+    epsilon: float = 0.0
+    bias: bool = True
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        bias = site.op.bias if self.bias else None
+        return (Branch((Term(_same, site.op.kernel, original=True),), bias=bias, epsilon=self.epsilon, zero=ZERO),)
+
+
+@dataclass(frozen=True)
+class WholeBiasAlphaBeta(Rule):
+    """alpha-beta with the whole bias, not its positive and negative part, in both denominators."""
+
+    alpha: float
+    beta: float
+    bias: bool = True
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        plus, minus = ops.maximum(site.op.kernel, 0), ops.minimum(site.op.kernel, 0)
+        bias = site.op.bias if self.bias else None
+        up = Branch((Term(_plus, plus), Term(_minus, minus)), self.alpha, bias, zero=ZERO)
+        down = Branch((Term(_plus, minus), Term(_minus, plus)), -self.beta, bias, zero=ZERO)
+        return (up, down) if self.beta else (up,)
+
+
+@dataclass(frozen=True)
+class FastZPlus(Rule):
+    """x W+ / (x W+), the input not clipped."""
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        return (Branch((Term(_same, ops.maximum(site.op.kernel, 0)),), zero=ZERO),)
+
+
+@dataclass(frozen=True)
+class Weights(Rule):
+    """w^2, or 1 for every connection (flat), whatever the input."""
+
+    kind: Literal["square", "flat"]
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        kernel = site.op.kernel
+        weights = ops.square(kernel) if self.kind == "square" else ops.ones_like(kernel)
+        return (Branch((Term(ops.ones_like, weights),), zero=ZERO),)
+
+
+@dataclass(frozen=True)
+class Box(Rule):
+    """x W - low W+ - high W-, low and high as they broadcast over the layer's input."""
+
+    low: Any
+    high: Any
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        plus, minus = ops.maximum(site.op.kernel, 0), ops.minimum(site.op.kernel, 0)
+        low, high = self.low, self.high
+        return (Branch((Term(lambda x: x - low, plus), Term(lambda x: x - high, minus)), zero=ZERO),)
+
+    @property
+    def bounds(self) -> None:
+        """None: inputs outside are not refused, as iNNvestigate does not."""
+        return
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _plus(x: Tensor) -> Tensor:
+    return ops.maximum(x, 0)
+
+
+def _minus(x: Tensor) -> Tensor:
+    return ops.minimum(x, 0)
+
+
+def first_kernels(graph: Graph) -> frozenset[str]:
+    """Return the kernel layers that read the input through Flatten, Permute and Reshape alone."""
+    fresh = set(graph.inputs)
+    found = []
+    for node in graph:
+        if issubclass(node.source, (keras.layers.Flatten, keras.layers.Permute, keras.layers.Reshape)):
+            if set(node.inputs) <= fresh:
+                fresh.update(node.outputs)
+        elif isinstance(node.op, Affine) and not node.op.is_diagonal and set(node.inputs) <= fresh:
+            found.append(node.name)
+    return frozenset(found)
+
+
+def assign(graph: Graph, rule_of: Callable[[Node, bool, int], Rule], *, taylor: bool) -> Assignment:
+    """Give every node of an unfolded graph its handler.
+
+    Args:
+        graph: the network as it is written, nothing folded.
+        rule_of: the rule of a kernel layer, from its node, whether it is a first one, and its number.
+        taylor: deep Taylor: sums and average poolings are differentiated.
+
+    Raises:
+        UnsupportedLayerError: for what 2.1.2 does not reproduce: BatchNormalization and unknown operations.
+    """
+    first, count = first_kernels(graph), 0
+    handlers: dict[str, Handler] = {}
+    table: list[tuple[Node, str]] = []
+    for node in graph:
+        op = node.op
+        if isinstance(op, Affine) and op.is_diagonal:
+            raise UnsupportedLayerError(
+                f"Layer {node.name!r} ({op.label}): iNNvestigate replaces a BatchNormalization by another map (the "
+                "variance squared, gamma missing in the offset), and relevance through it means nothing. It is not "
+                "repeated here: use conventions='kerascope', which folds it exactly."
+            )
+        if isinstance(op, Affine):
+            rule = rule_of(node, node.name in first, count)
+            count += 1
+            site = Site(op, False, name=node.name)
+            handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
+        else:
+            handlers[node.name], text = _weightless(node, taylor)
+        table.append((node, text))
+    return Assignment(handlers, tuple(table))
+
+
+def _weightless(node: Node, taylor: bool) -> tuple[Handler, str]:
+    op = node.op
+    if isinstance(op, Opaque):
+        raise UnsupportedLayerError(
+            f"Layer {node.name!r} ({op.label}): iNNvestigate's numbers there are not reproduced. Use "
+            "conventions='kerascope'."
+        )
+    if isinstance(op, Activation):
+        own_layer = node.source.__name__ in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
+        return (_differentiated, "derivative") if own_layer else (engine.pass_handler, "pass")
+    if isinstance(op, Mixture) and not taylor:
+        return _in_proportion, "z"
+    return plain, "derivative"
+
+
+def _differentiated(op: Activation, x: Tensor) -> tuple[Tensor, Backward]:
+    """Multiply by the derivative; a ReLU's at zero is zero on every backend."""
+    if op.is_relu:
+        mask = ops.cast(x > 0, x.dtype)
+        return op(x), lambda arriving: ((arriving[0] * mask,), None)
+    return plain(op, x)
+
+
+def _in_proportion(op: Mixture, *inputs: Tensor) -> tuple[Tensor, Backward]:
+    from kerascope import backend
+
+    z, pull = backend.vjp(op.fn, *inputs)
+
+    def backward(arriving: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], None]:
+        s = arriving[0] / ops.where(z == 0, ZERO * ops.ones_like(z), z)
+        return tuple(x * c for x, c in zip(inputs, pull(s), strict=True)), None
+
+    return z, backward
