@@ -27,24 +27,44 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Explaining": ("explain", "Explainer", "check", "methods", "load_model"),
+    "Evidence": ("evidence", "Evidence", "cohort", "Cohort"),
     "Targets": ("Target", "TopClass", "Class", "Contrast", "Neuron", "Output"),
-    "The result": ("Explanation", "open", "report"),
+    "The result": ("Explanation", "Relevances", "open", "report"),
+    "Patterns": ("Patterns", "signal_quality", "plot_signal_quality"),
+    "Coming from iNNvestigate": ("create_analyzer",),
     "Methods as objects": (
         "Method",
         "Gradient",
         "Saliency",
         "SmoothGrad",
+        "SquareGrad",
+        "VarGrad",
+        "NoiseGrad",
         "InputXGradient",
         "IntegratedGradients",
         "ExpectedGradients",
+        "DeepLIFT",
+        "DeepLiftSHAP",
         "GuidedBackprop",
         "DeconvNet",
+        "PatternNet",
+        "PatternAttribution",
         "LRP",
         "DeepTaylor",
         "CAM",
         "GradCAM",
+        "GradCAMPlusPlus",
+        "XGradCAM",
         "HiResCAM",
+        "LayerCAM",
+        "ScoreCAM",
+        "AblationCAM",
+        "EigenCAM",
         "Occlusion",
+        "LIME",
+        "KernelSHAP",
+        "ShapleySampling",
+        "ExactShapley",
         "Random",
         "Input",
         "Edges",
@@ -88,11 +108,7 @@ def page() -> str:
 
 
 def _public(module: Any) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__ and callable(value)
-    )
+    return tuple(name for name in module.__all__ if callable(getattr(module, name)))
 
 
 def _method_table() -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a map may not depend on, and how it moves when input or model move (D1, D3 to D16).
 
-D2 (backends) is in test_stored.py. Of D4 to D14 the methods that do not exist yet are not covered (patterns, Shapley values, NoiseGrad), of D12 Sobol indices.
+D2 (backends) is in test_stored.py. Of D4 to D14 the methods that do not exist yet are not covered (patterns,
+Shapley values, NoiseGrad), of D12 Sobol indices.
 """
 
 from __future__ import annotations

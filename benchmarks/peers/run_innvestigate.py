@@ -1,0 +1,85 @@
+"""Explain the exchanged networks with iNNvestigate 2.1.2; runs in its own environment (Python 3.10, TensorFlow 2.14).
+
+python run_innvestigate.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import innvestigate
+import numpy as np
+import tensorflow as tf
+
+tf.compat.v1.disable_eager_execution()
+ANALYZERS = {
+    "gradient": {},
+    "input_t_gradient": {},
+    "deconvnet": {},
+    "guided_backprop": {},
+    "integrated_gradients": {"steps": 16},
+    "lrp.z": {},
+    "lrp.epsilon": {},
+    "lrp.w_square": {},
+    "lrp.flat": {},
+    "lrp.alpha_2_beta_1": {},
+    "lrp.alpha_2_beta_1_IB": {},
+    "lrp.alpha_1_beta_0": {},
+    "lrp.alpha_1_beta_0_IB": {},
+    "lrp.z_plus": {},
+    "lrp.z_plus_fast": {},
+    "lrp.sequential_preset_a": {},
+    "lrp.sequential_preset_a_flat": {},
+    "lrp.sequential_preset_b": {},
+    "lrp.sequential_preset_b_flat": {},
+    "deep_taylor": {},
+    "deep_taylor.bounded": {"low": -3.0, "high": 3.0},
+}
+
+
+def build(spec, weights):
+    layers = tf.keras.layers
+    model = tf.keras.Sequential()
+    options = {"input_shape": tuple(spec["shape"])}
+    for part in spec["layers"]:
+        kind = part["kind"]
+        if kind == "conv":
+            act = "relu" if part["relu"] else None
+            size, padding = part["size"], part["padding"]
+            layer = layers.Conv2D(
+                part["filters"], size, padding=padding, activation=act, use_bias=part["bias"], **options
+            )
+        elif kind == "dense":
+            layer = layers.Dense(
+                part["units"], activation="relu" if part["relu"] else None, use_bias=part["bias"], **options
+            )
+        else:
+            layer = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D, "flatten": layers.Flatten}[kind](
+                **options
+            )
+        model.add(layer)
+        options = {}
+    model.set_weights(weights)
+    return model
+
+
+def main():
+    folder = Path(sys.argv[1])
+    for path in sorted(folder.glob("net_*.json")):
+        if (folder / f"innvestigate_{path.stem}.npz").exists():
+            continue
+        tf.keras.backend.clear_session()
+        spec = json.loads(path.read_text())
+        data = np.load(path.with_suffix(".npz"))
+        weights = [data[f"weight_{i}"] for i in range(sum(key.startswith("weight") for key in data))]
+        model = build(spec, weights)
+        found = {}
+        for name, options in ANALYZERS.items():
+            analyzer = innvestigate.create_analyzer(name, model, neuron_selection_mode="index", **options)
+            selection = [spec["target"]] if name == "integrated_gradients" else spec["target"]
+            found[name] = analyzer.analyze(data["x"].astype("float32"), neuron_selection=selection)
+        np.savez(folder / f"innvestigate_{path.stem}.npz", **found)
+        print(path.stem, flush=True)
+
+
+main()
