@@ -146,8 +146,8 @@ def _table(rows: dict[tuple[str, str], list[tuple[float, float, bool]]]) -> list
     lines = [
         "# Side by side with the peers",
         "",
-        "Differences relative to the largest value of each map. Made by `benchmarks/peers/compare.py`; how, and what is "
-        "allowed, stands in `benchmarks/peers/README.md`.",
+        "Differences relative to the largest value of each map. Made by `benchmarks/peers/compare.py`; how, and what "
+        "is allowed, stands in `benchmarks/peers/README.md`.",
         "",
         "| peer | method | networks | mean difference | worst network | within bounds | why not |",
         "|---|---|---|---|---|---|---|",

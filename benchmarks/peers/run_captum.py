@@ -43,11 +43,15 @@ def build(spec, weights):
 
 
 class ToLast(nn.Module):
+    """Channels to the last axis, so that flattening has the order of Keras."""
+
     def forward(self, x):
+        """Return x with channels last."""
         return x.permute(0, 2, 3, 1)
 
 
 def main():
+    """Write the maps of every network into the folder."""
     folder = Path(sys.argv[1])
     for path in sorted(folder.glob("net_*.json")):
         spec = json.loads(path.read_text())
@@ -58,20 +62,19 @@ def main():
         back = (lambda a: a.transpose(0, 2, 3, 1)) if image else (lambda a: a)
         model = build(spec, weights).eval()
         x, x0 = (torch.tensor(turn(data[name]), requires_grad=True) for name in ("x", "x0"))
-        target, found = spec["target"], {}
-
-        def keep(name, tensor):
-            found[name] = back(tensor.detach().numpy())
-
-        keep("gradient", attr.Saliency(model).attribute(x, target=target, abs=False))
-        keep("input_x_gradient", attr.InputXGradient(model).attribute(x, target=target))
-        keep("integrated_gradients", attr.IntegratedGradients(model).attribute(x, x0, target=target, n_steps=20))
-        keep("deeplift", attr.DeepLift(model).attribute(x, x0, target=target))
-        keep("guided_backprop", attr.GuidedBackprop(model).attribute(x, target=target))
-        keep("deconvnet", attr.Deconvolution(model).attribute(x, target=target))
+        target = spec["target"]
+        found = {
+            "gradient": attr.Saliency(model).attribute(x, target=target, abs=False),
+            "input_x_gradient": attr.InputXGradient(model).attribute(x, target=target),
+            "integrated_gradients": attr.IntegratedGradients(model).attribute(x, x0, target=target, n_steps=20),
+            "deeplift": attr.DeepLift(model).attribute(x, x0, target=target),
+            "guided_backprop": attr.GuidedBackprop(model).attribute(x, target=target),
+            "deconvnet": attr.Deconvolution(model).attribute(x, target=target),
+        }
         if not image:
-            keep("occlusion", attr.FeatureAblation(model).attribute(x, x0, target=target))
-        np.savez(folder / f"captum_{path.stem}.npz", **found)
+            found["occlusion"] = attr.FeatureAblation(model).attribute(x, x0, target=target)
+        arrays = {name: back(tensor.detach().numpy()) for name, tensor in found.items()}
+        np.savez(folder / f"captum_{path.stem}.npz", **arrays)
         print(path.stem, flush=True)
 
 

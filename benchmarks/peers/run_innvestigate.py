@@ -38,6 +38,7 @@ ANALYZERS = {
 
 
 def build(spec, weights):
+    """Return an exchanged network in tf.keras."""
     layers = tf.keras.layers
     model = tf.keras.Sequential()
     options = {"input_shape": tuple(spec["shape"])}
@@ -64,6 +65,7 @@ def build(spec, weights):
 
 
 def main():
+    """Write the maps of every network into the folder."""
     folder = Path(sys.argv[1])
     for path in sorted(folder.glob("net_*.json")):
         if (folder / f"innvestigate_{path.stem}.npz").exists():

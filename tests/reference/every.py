@@ -14,11 +14,23 @@ CHEAP: dict[str, dict[str, Any]] = {
     "expected_gradients": {"draws": 6},
     "smoothgrad": {"draws": 3},
     "occlusion": {"fills": 2},
+    "squaregrad": {"draws": 3},
+    "vargrad": {"draws": 3},
+    "noisegrad": {"draws": 2},
+    "lime": {"groups": "rows", "draws": 30, "fills": 2},
+    "kernel_shap": {"groups": "rows", "draws": 20, "fills": 2},
+    "shapley_sampling": {"groups": "rows", "draws": 4, "fills": 2},
+    "shapley_exact": {"groups": "rows", "fills": 2},
 }
 BOXED = ("lrp.z_box", "lrp.epsilon_gamma_box", "deep_taylor.bounded")
 
 CONTROLS = ("random", "input", "edges")
 LOCAL = ("cam", "grad_cam", "hires_cam")
+MORE_LOCAL = ("grad_cam_plus_plus", "xgrad_cam", "layer_cam", "score_cam", "ablation_cam", "eigen_cam")
+NOISY = ("squaregrad", "vargrad", "noisegrad")
+PLAYERS = ("lime", "kernel_shap", "shapley_sampling", "shapley_exact")
+PATTERNS = ("patternnet", "pattern_attribution")
+"""They need patterns fitted to the model: test_patterns."""
 GRADIENTS = (
     "gradient",
     "saliency",
@@ -54,7 +66,7 @@ COMPOSITES = (
 )
 CELLS = (*GRADIENTS, *DEEPLIFT, *SIGNALS, "occlusion", *RULES, *COMPOSITES)
 """All that explain a model cell by cell."""
-EVERY = (*CELLS, *LOCAL, *CONTROLS)
+EVERY = (*CELLS, *LOCAL, *MORE_LOCAL, *NOISY, *PLAYERS, *CONTROLS)
 
 
 def options(name: str) -> dict[str, Any]:
@@ -64,4 +76,4 @@ def options(name: str) -> dict[str, Any]:
 
 def unlisted() -> set[str]:
     """Return the registered methods that no test here would run."""
-    return set(METHODS) - set(EVERY)
+    return set(METHODS) - set(EVERY) - set(PATTERNS)

@@ -118,7 +118,7 @@ def additive_model() -> Any:
     return keras.Model(inputs, ops.sum(bent, axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("name", (*ADDITIVE, "occlusion"))
+@pytest.mark.parametrize("name", [*ADDITIVE, "occlusion"])
 def test_a10_additive_functions(name, float64):
     x, x0 = samples((4,)), samples((4,), 1, seed=5)
     bench = Bench(additive_model(), x)
@@ -240,7 +240,7 @@ def test_lime_warns_of_too_few_draws(float64):
 # Axioms ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", (*ADDITIVE, "lime"))
+@pytest.mark.parametrize("name", [*ADDITIVE, "lime"])
 def test_d12_a_player_that_does_nothing_gets_nothing(name, float64):
     model = mlp()
     kernel, bias = weights_of(model.layers[0])
@@ -264,7 +264,7 @@ def test_d13_players_of_one_part_get_the_same(float64):
         same(found[:, 0], found[:, 1])
 
 
-@pytest.mark.parametrize("name", (*ADDITIVE, "lime"))
+@pytest.mark.parametrize("name", [*ADDITIVE, "lime"])
 def test_linear_in_the_target(name, float64):
     bench = Bench(net(), samples(SHAPE), background=samples(SHAPE, 2, seed=4))
     options = {"groups": "rows"} | ({} if name == "shapley_exact" else {"draws": 6})
