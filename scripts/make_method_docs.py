@@ -1,9 +1,9 @@
 # ruff: noqa: E501 - rows of tables cannot be broken
-"""Write docs/which-method.md: which method answers which question, from what the methods say of themselves.
+"""Write the pages that follow from the code: docs/which-method.md and docs/from-innvestigate.md.
 
 Usage: make_method_docs.py [--check]
 
-With --check nothing is written; the exit status is 1 if the page is not what the methods say.
+With --check nothing is written; the exit status is 1 if a page is not what the code says.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+from kerascope.innvestigate.names import ANALYZERS, COMMON, RULES
 from kerascope.methods.base import AXIOMS
 from kerascope.registry import METHODS
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "which-method.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 INTRODUCTION = """# Which method?
 
@@ -77,17 +78,114 @@ def page() -> str:
     return "\n".join(lines)
 
 
+FROM_INNVESTIGATE = """# Coming from iNNvestigate
+
+*Made by `scripts/make_method_docs.py` from `kerascope/innvestigate/names.py`.*
+
+iNNvestigate 2.1.2 ends at TensorFlow 2.14 and Keras 2. Its names go on here, on Keras 3 with TensorFlow, JAX or PyTorch:
+
+```python
+analyzer = ks.create_analyzer("lrp.sequential_preset_a_flat", model)
+relevance = analyzer.analyze(x)
+analyzer = ks.create_analyzer("gradient", model, neuron_selection_mode="index")
+relevance = analyzer.analyze(x, neuron_selection=3)
+patterns = ks.create_analyzer("pattern.attribution", model).fit(x_train)
+relevance = patterns.analyze(x)
+```
+
+No eager mode to switch off, no `model_wo_softmax`: a final softmax is taken off by itself, and the result of `ks.explain`
+says so. `ks.explain(model, x, "lrp.epsilon_plus_flat")` gives more than the map: what was explained, the completeness
+gap, what biases absorbed, tables of rows and columns, a report.
+
+## Two conventions
+
+`conventions="kerascope"` (the default) is our method of that name. `conventions="innvestigate"` repeats the numbers of
+2.1.2 and warns of what is wrong in them. What differs:
+
+| | iNNvestigate 2.1.2 | kerascope |
+|---|---|---|
+| start of guided_backprop, deconvnet | the logit: a factor in every map, and another map where it is negative | one; `start="logit"` |
+| bias in alpha-beta | the whole bias in both denominators | its positive part in one, its negative in the other |
+| denominator exactly zero | 1e-7 in its place | nothing is passed on; counted as absorbed |
+| BatchNormalization in LRP | another map (variance squared, gamma missing in the offset), and relevance doubled by presets | folded where exact, checked against the model; else the epsilon rule |
+| `ReLU()` layer or `activation="relu"` | two answers for one function | one |
+| Add, average pooling | z rule in LRP; copied like a gradient in deep Taylor | in proportion, always |
+| first layer | behind Flatten, Permute, Reshape only | also behind padding, Rescaling, Normalization |
+| deep_taylor, first layer | alpha1-beta0 | w^2; the box rule with bounds |
+| integrated gradients | left Riemann sum, reference 0 | Gauss-Legendre; a baseline or background has to be named |
+| smoothgrad | noise of deviation 1, whatever is asked for; sums over 64 | `noise` times the range of the background or sample |
+| unknown layers | the gradient, silently | refused by name, or differentiated by methods that only differentiate |
+| hidden relevance | `reverse_keep_tensors`, private list | `ks.Explainer(model, "lrp").relevances(x)`, with a table of conservation |
+
+Under `conventions="innvestigate"` LRP refuses BatchNormalization: its numbers there mean nothing. `benchmarks/peers`
+compares the rest with the real thing on fifty networks.
+
+## Every analyzer
+
+"""
+
+
+def from_innvestigate() -> str:
+    """Return the page for people who come from iNNvestigate."""
+    lines = [FROM_INNVESTIGATE.rstrip("\n"), ""]
+    lines += ["| analyzer | own parameters | our method | its numbers start from | what is wrong or peculiar in them |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, entry in ANALYZERS.items():
+        parameters = ", ".join(f"`{key}={value!r}`" for key, value in entry.parameters.items()) or "-"
+        lines.append(f"| `{name}` | {parameters} | {_ours(name)} | {entry.start} | {entry.differs or '-'} |")
+    lines += [
+        "",
+        "All of them also take " + ", ".join(f"`{key}`" for key in COMMON) + "; of these only the first means",
+    ]
+    lines += ["something here, and a `reverse_` flag that is set is refused with the way to get the same.", ""]
+    lines += ["## Rules of `lrp(rule=…)`", "", "| name there | here |", "|---|---|"]
+    lines += [f"| `{name}` | `ks.rules.{ours}` |" for name, (ours, _) in RULES.items()]
+    lines += ["", "Lists of rules and `until_layer_idx` count layers; here a `ks.Composite` names them.", ""]
+    return "\n".join(lines)
+
+
+_NAMED = {
+    "input_t_gradient": "`input_x_gradient`",
+    "gradient.baseline": "`gradient`",
+    "pattern.net": "`patternnet`",
+    "pattern.attribution": "`pattern_attribution`",
+    "lrp": "`ks.LRP(ks.Composite([…]))`",
+    "lrp.z": "`lrp.zero`",
+    "lrp.alpha_beta": '`ks.LRP("alpha_beta", alpha=…, beta=…)`',
+    "lrp.alpha_2_beta_1": "`lrp.alpha2_beta1`",
+    "lrp.alpha_1_beta_0": "`lrp.alpha1_beta0`",
+    "lrp.alpha_2_beta_1_IB": '`lrp.alpha2_beta1`, `bias="ignore"`',
+    "lrp.alpha_1_beta_0_IB": '`lrp.alpha1_beta0`, `bias="ignore"`',
+    "lrp.z_plus_fast": "`lrp.z_plus`",
+}
+
+
+def _ours(name: str) -> str:
+    """Return what a name is called here."""
+    if "preset" in name:
+        return "a composite: epsilon 0.1 on dense layers, alpha-beta on convolutions" + (
+            ", flat first" if "flat" in name else ""
+        )
+    return _NAMED.get(name, f"`{name}`")
+
+
+PAGES = {"which-method.md": page, "from-innvestigate.md": from_innvestigate}
+
+
 def main() -> int:
-    """Write or check the page."""
+    """Write or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text("utf-8") == page():
-        return 0
-    print(f"{PAGE} is not what the methods say: run scripts/make_method_docs.py.", file=sys.stderr)
-    return 1
+    check, stale = parser.parse_args().check, []
+    for name, make in PAGES.items():
+        path = DOCS / name
+        if not check:
+            path.write_text(make(), encoding="utf-8")
+        elif not path.exists() or path.read_text("utf-8") != make():
+            stale.append(name)
+    for name in stale:
+        print(f"docs/{name} is not what the code says: run scripts/make_method_docs.py.", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

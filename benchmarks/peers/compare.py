@@ -47,9 +47,8 @@ def build(spec: dict[str, Any], weights: list[np.ndarray]) -> Any:
         elif kind == "dense":
             model.add(layers.Dense(part["units"], **options))
         else:
-            model.add(
-                {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D, "flatten": layers.Flatten}[kind]()
-            )
+            pools = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D}
+            model.add(pools[kind](2) if kind in pools else layers.Flatten())
     model.set_weights(weights)
     return model
 

@@ -26,7 +26,7 @@ BAD = {
     "method": (
         dict(method="integrated_gradient"),
         ks.UnknownNameError,
-        r"Unknown method 'integrated_gradient'\. Did you mean 'integrated_gradients'.*Known: ablation_cam, cam, deconvnet",
+        r"Unknown method 'integrated_gradient'\. Did you mean 'integrated_gradients'.*Known: ablation_cam, cam",
     ),
     "option": (
         dict(method="integrated_gradients", step=3),
