@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # All of this must stand before the first import of Keras or of a backend.
@@ -26,6 +27,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores: on
     ):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+# JAX compiles every operation for every shape; what one process or run has compiled serves the others.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if "KERASCOPE_TEST_KERAS_HOME" not in os.environ:  # the user's own keras.json must not decide a test
     os.environ["KERAS_HOME"] = os.environ["KERASCOPE_TEST_KERAS_HOME"] = tempfile.mkdtemp(prefix="keras-home-")
     atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)

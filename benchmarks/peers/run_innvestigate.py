@@ -40,47 +40,40 @@ ANALYZERS = {
 def build(spec, weights):
     """Return an exchanged network in tf.keras."""
     layers = tf.keras.layers
-    model = tf.keras.Sequential()
-    options = {"input_shape": tuple(spec["shape"])}
+    inputs = value = layers.Input(tuple(spec["shape"]))
+    plain = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D, "flatten": layers.Flatten}
     for part in spec["layers"]:
-        kind = part["kind"]
+        kind, act = part["kind"], "relu" if part.get("relu") else None
         if kind == "conv":
-            act = "relu" if part["relu"] else None
             size, padding = part["size"], part["padding"]
-            layer = layers.Conv2D(
-                part["filters"], size, padding=padding, activation=act, use_bias=part["bias"], **options
-            )
+            layer = layers.Conv2D(part["filters"], size, padding=padding, activation=act, use_bias=part["bias"])
         elif kind == "dense":
-            layer = layers.Dense(
-                part["units"], activation="relu" if part["relu"] else None, use_bias=part["bias"], **options
-            )
+            layer = layers.Dense(part["units"], activation=act, use_bias=part["bias"])
         else:
-            layer = {"average": layers.AveragePooling2D, "max": layers.MaxPooling2D, "flatten": layers.Flatten}[kind](
-                **options
-            )
-        model.add(layer)
-        options = {}
+            layer = plain[kind]()
+        value = layer(value)
+    model = tf.keras.Model(inputs, value)
     model.set_weights(weights)
     return model
 
 
 def main():
-    """Write the maps of every network into the folder."""
-    folder = Path(sys.argv[1])
+    """Write the maps of every network into the folder; further words choose analyzers."""
+    folder, chosen = Path(sys.argv[1]), sys.argv[2:] or list(ANALYZERS)
     for path in sorted(folder.glob("net_*.json")):
-        if (folder / f"innvestigate_{path.stem}.npz").exists():
-            continue
-        tf.keras.backend.clear_session()
         spec = json.loads(path.read_text())
         data = np.load(path.with_suffix(".npz"))
         weights = [data[f"weight_{i}"] for i in range(sum(key.startswith("weight") for key in data))]
-        model = build(spec, weights)
-        found = {}
-        for name, options in ANALYZERS.items():
-            analyzer = innvestigate.create_analyzer(name, model, neuron_selection_mode="index", **options)
+        answers = folder / f"innvestigate_{path.stem}.npz"
+        found = dict(np.load(answers)) if answers.exists() else {}
+        for name in chosen:
+            # A model of its own for each: after a first analyzer the input layer rule of a second one is not applied.
+            tf.keras.backend.clear_session()
+            model = build(spec, weights)
+            analyzer = innvestigate.create_analyzer(name, model, neuron_selection_mode="index", **ANALYZERS[name])
             selection = [spec["target"]] if name == "integrated_gradients" else spec["target"]
             found[name] = analyzer.analyze(data["x"].astype("float32"), neuron_selection=selection)
-        np.savez(folder / f"innvestigate_{path.stem}.npz", **found)
+        np.savez(answers, **found)
         print(path.stem, flush=True)
 
 

@@ -39,7 +39,8 @@ class Bench:
         batch_size = batch_size or len(x[0] if isinstance(x, list) else x)
         explainer = ks.Explainer(model, "gradient", background=background, batch_size=batch_size, compile=False)
         explainer.prepare(x)
-        self.session = explainer._ready()
+        self.session = explainer.session
+        self.session.memory = batch_size * self.session.bytes_per_row
 
     def __call__(self, method: Any, x: Any = None, *, target: Any = 0, seed: int = 0, **options: Any) -> ks.Explanation:
         """Explain; warnings about the result are not this test's business."""

@@ -59,10 +59,10 @@ class Session:
     @property
     def rows_at_once(self) -> int:
         """How many copies of samples go into one pass, forward and back, within the memory budget."""
-        return int(np.clip(self.memory // self._bytes_per_row, 1, _MOST_ROWS))
+        return int(np.clip(self.memory // self.bytes_per_row, 1, _MOST_ROWS))
 
     @property
-    def _bytes_per_row(self) -> int:
+    def bytes_per_row(self) -> int:
         """What a pass holds of one sample: every tensor of the graph, and as much for its derivative."""
         shapes = self.view.traced.shapes
         cells = sum(math.prod(size or 1 for size in shape[1:]) for shape in dict(shapes).values())

@@ -67,7 +67,8 @@ class Bench:
             raise KerascopeError(f"Contracts are checked on at least three samples; got {len(arrays[0])}.")
         # Step by step: there are many small runs, and compiling each would take longer.
         background = read_samples(background, signature, dtype=dtype, what="background").arrays
-        session = replace(session, background=background, batch_size=BATCH, compile=False)
+        memory = BATCH * session.bytes_per_row  # every pass has the rows of one batch, which JAX compiles once
+        session = replace(session, background=background, batch_size=BATCH, compile=False, memory=memory)
         head = session.view.heads[0]
         bench = cls(session, rows_of(x, [0, 1, 2]), tuple(a[:3] for a in arrays), head.name, None)
         return bench if len(head.shape) > 2 else replace(bench, codes=bench._two_classes())
