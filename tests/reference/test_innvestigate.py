@@ -42,16 +42,14 @@ def test_the_whole_bias_in_both_denominators(name, expected, float64):
 
 
 def test_exact_zeros_become_1e_7(float64):
-    """Two inputs that cancel: z = 0, so what arrives is divided by 1e-7."""
+    """Two inputs that cancel: z = 0 at a hidden unit to which the flat rule sent relevance; it is divided by 1e-7."""
     inputs = layers.Input((2,))
     model = keras.Model(inputs, layers.Dense(1)(layers.Dense(1)(inputs)))
     model.set_weights([np.array([[1.0], [-1.0]]), np.zeros(1), np.array([[1.0]]), np.array([0.5])])
-    found = analyzed("lrp.z", model, np.array([[2.0, 2.0]]))
-    # R at the hidden unit: 0 * 1 / 0.5 * 0.5 = 0, so nothing explodes here; with a bias below it does.
-    same(found, [[0.0, 0.0]])
-    model.layers[1].set_weights([np.array([[1.0], [-1.0]]), np.array([0.0])])
-    relevance = alpha_beta(np.array([[-1.0]]), np.array([[1.0]]), np.array([1.0]), np.array([[0.3]]), 1, 0, True)
-    same(relevance, [[0.0]])
+    x = np.array([[2.0, 2.0]])
+    found = analyzed("lrp", model, x, rule=["Flat", "Z"])  # from the end: the first layer takes Z
+    same(found, [[2.0 / ZERO * 0.5, -2.0 / ZERO * 0.5]])
+    assert np.all(analyzed("lrp.z", model, x, "kerascope") == 0)  # ours passes nothing on
 
 
 def alpha_beta(
@@ -253,6 +251,22 @@ def test_postprocessing(float64):
     same(analyzed("input_t_gradient", bench.model, bench.x, postprocess="square"), bench.x * gradient**2)
 
 
+def test_presets_until_a_layer(float64):
+    """Flat up to a kernel layer's number; with none only the first layer, as in the flat preset."""
+    model, x = cnn(), samples((6, 6, 2))
+    name, b = "lrp.sequential_preset_b_flat_until_idx", "lrp.sequential_preset_b_flat"
+    same(analyzed(name, model, x), analyzed(b, model, x))
+    same(analyzed(name, model, x, until_layer_idx=0), analyzed(b, model, x))
+    all_flat = analyzed(name, model, x, until_layer_idx=2)
+    same(all_flat, analyzed("lrp.flat", model, x))
+
+
+def test_random_numbers_have_the_deviation_asked_for(float64):
+    model, x = mlp(), samples((5,))
+    one, three = (ks.create_analyzer("random", model, stddev=s).analyze(x) for s in (1, 3))
+    same(three, 3 * one)
+
+
 def test_rules_by_name_and_in_lists(float64):
     model, x = mlp(), samples((5,))
     same(analyzed("lrp", model, x, rule="Alpha1Beta0"), analyzed("lrp.alpha_1_beta_0", model, x))
@@ -271,6 +285,7 @@ def test_rules_by_name_and_in_lists(float64):
         ("lrp", {}, "lrp needs rule="),
         ("lrp.alpha_beta", {}, "needs alpha or beta"),
         ("lrp", {"rule": "Gamma"}, "Unknown rule 'Gamma'"),
+        ("lrp.z", {"bn_layer_rule": "Z"}, "bn_layer_rule is not taken over"),
     ],
 )
 def test_bad_words(name, options, message):

@@ -351,7 +351,8 @@ def _choose(path: Path, key: str | None, found: Mapping[str, str], inputs: Seque
         raise BadInputError(f"{path} holds no arrays.")
     listed = ", ".join(f"{name} {text}".strip() for name, text in list(found.items())[:30])
     more = f" and {len(found) - 30} more" if len(found) > 30 else ""
-    raise BadInputError(f"{path} holds several arrays: {listed}{more}. Say which: {path}::{next(iter(found))}")
+    likely = next((name for name in found if name.lower().startswith(("x", "data"))), next(iter(found)))
+    raise BadInputError(f"{path} holds several arrays: {listed}{more}. Say which: {path}::{likely}")
 
 
 def _one_or_all(arrays: dict[str, Any], inputs: Sequence[str]) -> Any:

@@ -65,9 +65,7 @@ class Analyzer:
             BadInputError: where mode and selection do not fit each other.
         """
         target = self._target(neuron_selection)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", KerascopeWarning)
-            values = np.asarray(self._explainer(X, target=target, seed=0).values)
+        values = np.asarray(self._explainer(X, target=target, seed=0).values) * self._options.get("stddev", 1)
         postprocess = self._options.get("postprocess")
         if postprocess is None:
             return values.reshape(np.shape(X)) if values.size == np.size(X) else values

@@ -168,12 +168,13 @@ def _preset(conv: str, *, flat: bool) -> Analyzer:
 
 
 def _until_preset() -> Analyzer:
+    def ours_of(o: Options) -> Method:
+        return _ours(RULES["Alpha2Beta1"][0], o, dense=ours.Epsilon(o["epsilon"]), first=ours.Flat())
+
     def theirs_of(o: Options) -> Method:
         o = {**o, "until_layer_rule": "Flat"}
-        return _theirs(RULES["Alpha2Beta1"][1], o, dense=theirs.Z(o["epsilon"]))
-
-    def ours_of(o: Options) -> Method:
-        return _ours(RULES["Alpha2Beta1"][0], o, dense=ours.Epsilon(o["epsilon"]))
+        first = theirs.Weights("flat")
+        return _theirs(RULES["Alpha2Beta1"][1], o, dense=theirs.Z(o["epsilon"]), first=first)
 
     return Analyzer({**_LRP, **_BN, "epsilon": 0.1}, ours_of, theirs_of, _WHOLE_BIAS)
 
@@ -229,7 +230,7 @@ ANALYZERS: dict[str, Analyzer] = {
         {"alpha": None, "beta": None, "bias": True, **_LRP, **_BN},
         lambda o: _ours(_alpha_beta(o)[0], o),
         lambda o: _theirs(_alpha_beta(o)[1], o),
-        f"{_WHOLE_BIAS}; {_ZEROS}",
+        f"with bias=True {_WHOLE_BIAS}; {_ZEROS}",
     ),
     "lrp.alpha_2_beta_1": _lrp("Alpha2Beta1"),
     "lrp.alpha_2_beta_1_IB": _lrp("Alpha2Beta1IgnoreBias"),
@@ -285,6 +286,11 @@ def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)
+        if key in _BN and value != _BN[key]:
+            raise BadInputError(
+                f"{key} is not taken over: a BatchNormalization is folded where that is exact "
+                "(conventions='kerascope'), or refused (conventions='innvestigate')."
+            )
         if key.startswith("reverse_") and value:
             raise BadInputError(
                 f"{key} is not taken over. Hidden relevance: ks.Explainer(model, method).relevances(x); checks of "
