@@ -68,7 +68,7 @@ class Analyzer:
         values = np.asarray(self._explainer(X, target=target, seed=0).values) * self._options.get("stddev", 1)
         postprocess = self._options.get("postprocess")
         if postprocess is None:
-            return values.reshape(np.shape(X)) if values.size == np.size(X) else values
+            return np.asarray(values.reshape(np.shape(X)) if values.size == np.size(X) else values)
         if postprocess not in ("abs", "square"):
             raise unknown_name("postprocess", str(postprocess), ("abs", "square"))
         if self.name == "input_t_gradient":  # there it is applied before the product
