@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import warnings
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -233,9 +234,18 @@ def _in_float64() -> Iterator[None]:
     table.update(kept)
 
 
+def _forget_compiled() -> None:
+    """Give back what JAX compiled for earlier cases: a megabyte for each of thousands of operations."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @functools.lru_cache(maxsize=2)
 def bench_of(name: str) -> Bench:
     case, state = by_name(name), numeric_state()
+    _forget_compiled()
     if keras.backend.backend() in FLOAT32.get(name, ()):
         set_numeric_state({**state, "floatx": "float32", "policy": "float32"})
     try:
@@ -244,13 +254,21 @@ def bench_of(name: str) -> Bench:
         set_numeric_state(state)
 
 
+def _is_one_run(backend: str, case: Case, name: str) -> bool:
+    """Whether a pair is run once instead of six times: two thirds of them on JAX, which compiles every operation.
+
+    The contracts are about code that all backends share; what is JAX's own shows in one run.
+    """
+    return backend == "jax" and zlib.crc32(f"{case.name} {name}".encode()) % 3 > 0
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_contracts(case: Case, name: str, backend: str) -> None:
     bench, refusal = bench_of(case.name), refusal_of(case, name)
     tolerance = TOLERANCE.get((backend, case.name))
     if refusal is None:
-        thorough = (backend, case.name) not in SLOW
+        thorough = (backend, case.name) not in SLOW and not _is_one_run(backend, case, name)
         check_on(bench, method_of(name, bench), tolerance=tolerance, gap=GAP.get(name, 0.05), thorough=thorough)
         return
     with pytest.raises(refusal.error, match=refusal.words):
