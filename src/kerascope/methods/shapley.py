@@ -19,6 +19,9 @@ from kerascope.methods.session import Session
 MOST_PLAYERS = 16
 """Exact enumeration asks about 2^G coalitions: 65536 with so many players."""
 
+_SMALL = 2**26
+"""A regression of so many bytes is solved whatever the memory budget is."""
+
 
 @dataclass(frozen=True)
 class _Shapley(CoalitionMethod):
@@ -189,7 +192,7 @@ class KernelSHAP(_Shapley):
     def check_players(self, session: Session, groups: Groups) -> None:
         """See `CoalitionMethod.check_players`."""
         size = 8 * self._draws(groups.count) * groups.count
-        if size > session.memory:
+        if size > max(session.memory, _SMALL):
             raise BadInputError(
                 f"kernel_shap over {groups.count} players solves a system of {size / 2**30:.1f} GiB, above the memory "
                 "budget. Group cells (groups='rows', ('blocks', (h, w)), or labels), or use shapley_sampling."
