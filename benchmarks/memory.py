@@ -1,0 +1,91 @@
+"""Peak memory of methods that run many copies of a sample, beside that of a plain gradient.
+
+    KERAS_BACKEND=tensorflow python benchmarks/memory.py
+
+VGG16 with drawn weights, batch 8. Each figure is the peak resident size of a process of its own, less that of one
+which has built the model and explained nothing. A twentieth and a tenth of the work (5 and 10 backgrounds of
+DeepLiftSHAP's 100, 100 and 200 of KernelSHAP's 2000 masks, 15 and 30 of 300 steps) must take the same, and no more than
+1.5 times the gradient's peak plus the memory budget. Exit status 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+BUDGET = 2**30
+BLOCKS: dict[str, Any] = {"groups": ("blocks", (28, 28)), "fills": 1}
+WORK: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "nothing": (None, {}),
+    "gradient": ("gradient", {}),
+    "deeplift_shap, 5 backgrounds": ("deeplift_shap", {"background": 5}),
+    "deeplift_shap, 10 backgrounds": ("deeplift_shap", {"background": 10}),
+    "kernel_shap, 100 masks": ("kernel_shap", {"background": 1, "draws": 100, **BLOCKS}),
+    "kernel_shap, 200 masks": ("kernel_shap", {"background": 1, "draws": 200, **BLOCKS}),
+    "integrated_gradients, 15 steps": ("integrated_gradients", {"baseline": "zeros", "steps": 15}),
+    "integrated_gradients, 30 steps": ("integrated_gradients", {"baseline": "zeros", "steps": 30}),
+}
+
+
+def explain(name: str) -> None:
+    """Explain in this process, and print its peak in bytes."""
+    from nets import build, images
+
+    import kerascope as ks
+
+    warnings.simplefilter("ignore", ks.KerascopeWarning)
+    model, (method, options) = build("VGG16"), dict(WORK)[name]
+    x, options = images(8, 224, seed=5), dict(options)
+    if "background" in options:
+        options["background"] = images(options["background"], 224, seed=6)
+    if method is None:
+        model.predict(x[:1], verbose=0)
+    else:
+        ks.explain(model, x, method, batch_size=8, memory_budget=BUDGET, **options)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main() -> int:
+    """Measure each in a process of its own; print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.md")
+    arguments = parser.parse_args()
+    if arguments.one:
+        explain(arguments.one)
+        return 0
+    peaks = {}
+    for name in WORK:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", name],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
+        )
+        peaks[name] = int(done.stdout.split()[-1])
+        print(f"{name:34s}{peaks[name] / 2**30:6.2f} GiB", flush=True)
+    nothing = peaks.pop("nothing")
+    bound = 1.5 * (peaks["gradient"] - nothing) + BUDGET
+    lines = [
+        "# Peak memory",
+        "",
+        f"VGG16, batch 8, memory budget 1 GiB; above the {nothing / 2**30:.2f} GiB of a process that has built the "
+        f"model. Allowed: {bound / 2**30:.2f} GiB. Made by `benchmarks/memory.py`.",
+        "",
+        "| work | GiB |",
+        "|---|---|",
+        *(f"| {name} | {(peak - nothing) / 2**30:.2f} |" for name, peak in peaks.items()),
+    ]
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    return 0 if all(peak - nothing <= bound for peak in peaks.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
