@@ -90,9 +90,10 @@ class LIME(CoalitionMethod):
         free = draws - (count + 1)
         error = np.full(solution.shape, np.nan)
         if free > 0 and rank == count + 1:
-            spread = np.square(right - matrix @ solution).sum(axis=0) / free
+            # Weights are no inverse variances: a sandwich, residuals corrected for what the fit takes up (HC2).
             inverse = np.linalg.inv(stacked.T @ stacked)
-            scale = np.diag(inverse @ (matrix.T @ matrix) @ inverse)
-            error = np.sqrt(np.maximum(scale[:, None] * spread, 0))
+            taken = np.minimum(np.sum(matrix @ inverse * matrix, axis=1), 1 - 1e-9)
+            missed = np.square(right - matrix @ solution) / (1 - taken)[:, None]
+            error = np.sqrt(np.square(matrix @ inverse).T @ missed)
         shape = (count, *answers.shape[1:])
         return np.moveaxis(solution[1:].reshape(shape), 0, -1), np.moveaxis(error[1:].reshape(shape), 0, -1), int(rank)

@@ -19,6 +19,9 @@ from kerascope.methods.session import Session
 MOST_PLAYERS = 16
 """Exact enumeration asks about 2^G coalitions: 65536 with so many players."""
 
+_SATURATED = 1 - 1e-6
+"""Above this share of a pair the fit follows it, and says nothing about its error."""
+
 _SMALL = 2**26
 """A regression of so many bytes is solved whatever the memory budget is."""
 
@@ -272,16 +275,20 @@ def solve(
 
 
 def _errors(matrix: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Return the standard errors of a regression on pairs of complements (G, R).
+    """Return the standard errors of a regression on pairs of complements (G, R), nan where it fits every pair.
 
     The two of a pair miss in the same direction, which cancels in odd parts: pairs, not single draws, are independent.
+    Residuals are corrected for the part of each pair that the fit takes up (HC2, MacKinnon and White 1985).
     """
-    draws, free = matrix.shape
     inverse = np.linalg.inv(matrix.T @ matrix)
-    starts = np.arange(0, draws, 2)
-    found = np.empty((free + 1, residuals.shape[1]))
+    starts = np.arange(0, len(matrix), 2)
+    taken = np.add.reduceat(np.sum(matrix @ inverse * matrix, axis=1), starts)
+    found = np.full((matrix.shape[1] + 1, residuals.shape[1]), np.nan)
+    if np.max(taken) > _SATURATED:
+        return found
     for column, missed in enumerate(residuals.T):
-        pulled = np.add.reduceat(matrix * missed[:, None], starts, axis=0) @ inverse
+        pairs = np.add.reduceat(matrix * missed[:, None], starts, axis=0) / np.sqrt(1 - taken)[:, None]
+        pulled = pairs @ inverse
         found[:-1, column] = np.square(pulled).sum(axis=0)
         found[-1, column] = np.square(pulled.sum(axis=1)).sum()
-    return np.asarray(np.sqrt(found * draws / (draws - free)))
+    return np.asarray(np.sqrt(found))
