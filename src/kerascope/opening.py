@@ -26,7 +26,7 @@ def open(path: str | os.PathLike[str]) -> Explanation | Evidence:
         >>> data = ks.datasets.planted(2, seed=1)
         >>> model = ks.load_model(ks.datasets.demo_file("planted.keras"))
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "map.zarr"
-        >>> _ = ks.explain(model, data.x, "gradient").save(path)
+        >>> _ = ks.explain(model, data.x[..., None], "gradient").save(path)
         >>> open(path).method_name
         'gradient'
     """

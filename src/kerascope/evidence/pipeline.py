@@ -101,7 +101,7 @@ def evidence(
         >>> data = ks.datasets.planted(3, seed=1)
         >>> background = ks.datasets.planted(100, seed=2)
         >>> model = ks.load_model(ks.datasets.demo_file("planted.keras"))
-        >>> found = evidence(model, data.x, background=background.x, **data.names)
+        >>> found = evidence(model, data.x[..., None], background=background.x[..., None], **data.names)
         >>> found.rows.loc[0, "name"], data.row_names[data.row[0]]
         ('r02', 'r02')
     """
