@@ -300,7 +300,7 @@ class LRP(Method):
         walks = []
         for t, seed in enumerate(seeds):
             start = [self._start(s, z, explained[:, t]) for s, z in zip(seed, logits, strict=True)]
-            walks.append(walk(dict(zip(graph.outputs, start, strict=True)), measure=True))
+            walks.append(walk(dict(zip(graph.outputs, start, strict=True)), follow=True))
         passed = [node for node in reversed(graph.nodes) if node.name in walks[0].flows]
         stacked = {
             node.name: ops.stack([walked.values[node.outputs[0]] for walked in walks], axis=1)

@@ -17,22 +17,10 @@ from kerascope.target import Selection
 
 
 @dataclass(frozen=True)
-class _OverNoise(Method):
-    """Base of the methods that look at another method's maps of noisy copies of the input."""
+class Wrapped(Method):
+    """Base of the methods that look at another method's maps: what that one refuses or warns of holds here too."""
 
     base: Method = field(default_factory=Gradient)
-    draws: int = 50
-    noise: float = 0.1
-
-    family: ClassVar[str] = "function"
-    stochastic: ClassVar[bool] = True
-    order: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        check_base(self.base)
-        if self.draws < 1 or self.noise < 0:
-            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
@@ -54,6 +42,24 @@ class _OverNoise(Method):
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """See `Method.rule_table`."""
         return self.base.rule_table(session)
+
+
+@dataclass(frozen=True)
+class _OverNoise(Wrapped):
+    """Base of the methods that look at another method's maps of noisy copies of the input."""
+
+    draws: int = 50
+    noise: float = 0.1
+
+    family: ClassVar[str] = "function"
+    stochastic: ClassVar[bool] = True
+    order: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_base(self.base)
+        if self.draws < 1 or self.noise < 0:
+            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""

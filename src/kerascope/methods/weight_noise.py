@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kerascope import backend
 from kerascope.errors import BadInputError
-from kerascope.methods.base import Attribution, Batch, Method
-from kerascope.methods.gradient import Gradient
-from kerascope.methods.noise import check_base
+from kerascope.methods.base import Attribution, Batch
+from kerascope.methods.noise import Wrapped, check_base
 from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
-from kerascope.target import Selection
 
 
 @dataclass(frozen=True)
-class NoiseGrad(Method):
+class NoiseGrad(Wrapped):
     """NoiseGrad: a method's maps averaged over copies of the network whose weights carry noise.
 
     N = mean over k of base(x; W h_k), h_k normal around 1 with standard deviation ``weight_noise``, drawn for every
@@ -38,7 +36,6 @@ class NoiseGrad(Method):
     AAAI.
     """
 
-    base: Method = field(default_factory=Gradient)
     draws: int = 50
     weight_noise: float = 0.2
 
@@ -54,27 +51,6 @@ class NoiseGrad(Method):
             raise BadInputError(
                 f"draws must be at least 1 and weight_noise at least 0; got {self.draws} and {self.weight_noise}."
             )
-
-    def check(self, session: Session) -> None:
-        """See `Method.check`."""
-        self.base.check(session)
-
-    def check_selection(self, selection: Selection) -> None:
-        """See `Method.check_selection`."""
-        self.base.check_selection(selection)
-
-    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
-        """See `Method.check_inputs`."""
-        self.base.check_inputs(session, inputs)
-
-    @property
-    def caveats(self) -> tuple[str, ...]:
-        """See `Method.caveats`."""
-        return self.base.caveats
-
-    def rule_table(self, session: Session) -> list[dict[str, str]]:
-        """See `Method.rule_table`."""
-        return self.base.rule_table(session)
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""

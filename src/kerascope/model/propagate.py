@@ -36,7 +36,7 @@ class Walked:
     largest: Tensor | None
     absorbed_by: Mapping[str, Tensor]
     flows: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """By operation the sums (N,) of what arrived and of what was handed on; empty unless measured."""
+    """By operation the sums (N,) of what arrived and of what was handed on; empty unless followed."""
 
 
 def plain(op: Primitive, *inputs: Tensor) -> tuple[Any, Backward]:
@@ -73,8 +73,8 @@ def forward(
         values.update(zip(node.outputs, as_tuple(results), strict=True))
         steps.append((node, backward))
 
-    def walk(start: Mapping[int, Tensor], *, measure: bool = False) -> Walked:
-        return _walk(steps, values, start, measure, zeros)
+    def walk(start: Mapping[int, Tensor], *, measure: bool = False, follow: bool = False) -> Walked:
+        return _walk(steps, values, start, measure, follow, zeros)
 
     return values, walk
 
@@ -84,6 +84,7 @@ def _walk(
     values: Mapping[int, Tensor],
     start: Mapping[int, Tensor],
     measure: bool,
+    follow: bool,
     zeros: Callable[[Any], Any],
 ) -> Walked:
     arrived: dict[int, Tensor] = dict(start)
@@ -100,7 +101,7 @@ def _walk(
         departing, absorbed = backward(arriving)
         if absorbed is not None:
             absorbed_by[node.name] = absorbed
-        if measure:
+        if follow:
             flows[node.name] = sum(map(sample_sum, arriving)), sum(map(sample_sum, departing))
         for tensor, share in zip(node.inputs, departing, strict=True):
             arrived[tensor] = arrived[tensor] + share if tensor in arrived else share
