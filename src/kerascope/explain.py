@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import keras
 import numpy as np
@@ -30,13 +31,25 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-Progress = bool | Callable[[int, int], None]
+Progress = bool | Callable[[float, int], None]
+
+
+@overload
+def explain(
+    model: keras.Model | str | os.PathLike[str], x: Any, method: str | Method | None = None, **how: Any
+) -> Explanation: ...
+
+
+@overload
+def explain(
+    model: keras.Model | str | os.PathLike[str], x: Any, method: Sequence[str | Method], **how: Any
+) -> list[Explanation]: ...
 
 
 def explain(
     model: keras.Model | str | os.PathLike[str],
     x: Any,
-    method: str | Method | None = None,
+    method: str | Method | Sequence[str | Method] | None = None,
     *,
     target: Any = None,
     background: Any = None,
@@ -48,13 +61,14 @@ def explain(
     progress: Progress = False,
     memory_budget: int = MEMORY,
     **options: Any,
-) -> Explanation:
+) -> Explanation | list[Explanation]:
     """Explain a model's outputs for some samples.
 
     Args:
         model: a built Keras model, or a path to a ``.keras`` or ``.h5`` file.
         x: samples (N, *S) as the model takes them, or one sample; a dict or list for several inputs.
-        method: a name from ``ks.methods()``, a method object, or None: the recommended one.
+        method: a name from ``ks.methods()``, a method object, or None: the recommended one. A list of these gives a
+            list of explanations: the model is traced once, and each option goes to those named methods that have it.
         target: which number is explained; None: the top class of each sample. A class index, an array of them (N,) or
             (N, T), "all", a target object (`ks.TopClass`, `ks.Class`, `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a
             function of the logits that returns (N,).
@@ -64,15 +78,18 @@ def explain(
         dims: names of one sample's axes; the channel axis may be left out.
         coords: labels or positions by dim.
         class_names: one name per output unit.
-        progress: True shows a bar; a function is called with (samples done, samples in all).
+        progress: True shows a bar; a function is called with (samples done, samples in all); within a batch that takes
+            many passes it hears of parts of samples.
         memory_budget: bytes that one pass over copies of samples (paths, noise, masks, backgrounds) may hold.
         **options: hyper-parameters of the method, where it is given by name.
 
     Returns:
-        The `Explanation`: values (N, *S) in units of the explained number (a logit), and what to know of them.
+        The `Explanation`: values (N, *S) in units of the explained number (a logit), and what to know of them; a list
+        of them, in order, for a list of methods.
 
     Raises:
-        KerascopeError: see `kerascope.errors`; nothing is computed before the input has been checked.
+        KerascopeError: see `kerascope.errors`; nothing is computed before the input has been checked, and that no
+            method refuses the model.
 
     Example:
         >>> import keras, numpy as np
@@ -80,10 +97,17 @@ def explain(
         >>> explain(model, np.ones((4, 3)), "gradient", target=0).values.shape
         (4, 3)
     """
-    explainer = Explainer(
-        model, method, background=background, batch_size=batch_size, memory_budget=memory_budget, **options
-    )
-    return explainer(x, target=target, seed=seed, dims=dims, coords=coords, class_names=class_names, progress=progress)
+    how: dict[str, Any] = {"background": background, "batch_size": batch_size, "memory_budget": memory_budget}
+    names: dict[str, Any] = {"dims": dims, "coords": coords, "class_names": class_names}
+    asked: dict[str, Any] = {"target": target, "seed": seed, "progress": progress, **names}
+    if method is None or isinstance(method, (str, Method)):
+        return Explainer(model, method, **how, **options)(x, **asked)
+    chosen = registry.as_methods(method, options)
+    first = Explainer(model, chosen[0], **how)
+    explainers = [first, *(first.using(other) for other in chosen[1:])]
+    for explainer in explainers:
+        explainer.prepare(x)
+    return [explainer(x, **asked) for explainer in explainers]
 
 
 class Explainer:
@@ -115,12 +139,9 @@ class Explainer:
     ) -> None:
         self.batch_size = _whole(batch_size, "batch_size", 1)
         self.memory_budget = _whole(memory_budget, "memory_budget", 1)
-        self.method_reason: str | None = None
-        if method is None:
-            method, self.method_reason = registry.recommended(background=background is not None)
-        self.method = registry.as_method(method, options)
-        self.model = load_model(model)
         self._background, self._compile = background, compile
+        self._choose(method, options)
+        self.model = load_model(model)
         self._sessions: dict[Any, Session] = {}
         self._said: tuple[str, ...] = ()
         self._latest: Session | None = None
@@ -134,6 +155,30 @@ class Explainer:
         graph = session.view.traced
         explainer._sessions[tuple(graph.shapes[i][1:] for i in graph.inputs)] = explainer._latest = session
         return explainer
+
+    def using(self, method: str | Method | None, **options: Any) -> Explainer:
+        """Return an explainer by another method that shares the model, its trace and the background.
+
+        Args:
+            method: as in `explain`.
+            **options: as in `explain`.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
+            >>> first = Explainer(model, "gradient")
+            >>> first.using("lrp.epsilon", epsilon=1e-3)(np.ones((4, 3))).method_name
+            'lrp.epsilon'
+        """
+        other = copy.copy(self)
+        other._choose(method, options)
+        return other
+
+    def _choose(self, method: str | Method | None, options: Mapping[str, Any]) -> None:
+        self.method_reason: str | None = None
+        if method is None:
+            method, self.method_reason = registry.recommended(background=self._background is not None)
+        self.method = registry.as_method(method, options)
 
     @property
     def session(self) -> Session:
@@ -260,11 +305,13 @@ class Explainer:
         self, session: Session, samples: Samples, selection: Selection, seed: int, progress: Progress
     ) -> list[Attribution]:
         parts = []
-        with _reporting(progress, len(samples)) as report:
+        with _reporting(progress, len(samples), registry.name_of(self.method)) as report:
             for block in session.blocks(len(samples)):
                 # Copies: whatever a method does to its batch, the user's array stays as it is.
                 inputs = tuple(array[block].copy() for array in samples.arrays)
-                parts.append(self.method.attribute(session, Batch(inputs, selection.rows(block), seed)))
+                batch = Batch(inputs, selection.rows(block), seed)
+                part = replace(session, told=functools.partial(report.within, block.start, len(batch)))
+                parts.append(self.method.attribute(part, batch))
                 report(block.stop)
         return parts
 
@@ -306,33 +353,42 @@ def _callers_level() -> int:
 
 
 class _reporting:
-    """A progress bar, a user's function, or nothing."""
+    """A progress bar, a user's function, or nothing; it never goes back."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.progress, self.total = progress, total
+    def __init__(self, progress: Progress, total: int, name: str) -> None:
+        self.progress, self.total, self.name = progress, total, name
         self.bar: Any = None
+        self.done = 0.0
 
-    def __enter__(self) -> Callable[[int], None]:
+    def __enter__(self) -> _reporting:
+        if self.progress and not callable(self.progress):
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.bar.start()
+            self.task = self.bar.add_task(f"Explaining {self.total} samples by {self.name}", total=self.total)
+        return self
+
+    def within(self, start: int, rows: int, share: float) -> None:
+        """Say which share of a batch is done; its end is said when the batch has been written down."""
+        if share < 1:
+            self(start + share * rows)
+
+    def __call__(self, done: float) -> None:
+        """Say how many samples are done."""
+        if done <= self.done:
+            return
+        self.done = done
         if callable(self.progress):
-            return functools.partial(_call_with_total, self.progress, self.total)
-        if not self.progress:
-            return lambda done: None
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True))
-        self.bar.start()
-        task = self.bar.add_task("Explaining", total=self.total)
-        return lambda done: self.bar.update(task, completed=done)
+            self.progress(done, self.total)
+        elif self.bar is not None:
+            self.bar.update(self.task, completed=done)
 
     def __exit__(self, *exception: object) -> None:
         if self.bar is not None:
             self.bar.stop()
-
-
-def _call_with_total(function: Callable[[int, int], None], total: int, done: int) -> None:
-    function(done, total)
 
 
 def check(model: keras.Model | str | os.PathLike[str], x: Any = None) -> pd.DataFrame:

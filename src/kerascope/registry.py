@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +95,7 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     preset = METHODS[method]
-    known = [item.name for item in dataclasses.fields(preset) if item.name != "composite" or method == "lrp"]
+    known = _fields(method)
     for name in options:
         if name not in known:
             raise unknown_name(f"option of {method}", name, known)
@@ -104,6 +104,54 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
     except TypeError as error:  # a text where a number belongs
         given = ", ".join(f"{name}={value!r:.60}" for name, value in options.items())
         raise BadInputError(f"{method} cannot take {given}: {error}. See help(ks.{type(preset).__name__}).") from error
+
+
+def as_methods(methods: Any, options: Mapping[str, Any]) -> list[Method]:
+    """Return method objects for several methods; every option goes to those named methods that have it.
+
+    Raises:
+        BadInputError: if there is none.
+        UnknownNameError: for a name, or an option that none of the named methods has.
+    """
+    chosen = list(methods)
+    if not chosen:
+        raise BadInputError("method=[] names no method: give at least one, or None for the recommended one.")
+    found = [as_method(method, {}) for method in chosen]
+    named = [i for i, method in enumerate(chosen) if isinstance(method, str)]
+    shares = shared_options([chosen[i] for i in named], [(None, name, value) for name, value in options.items()])
+    for i, share in zip(named, shares, strict=True):
+        found[i] = as_method(chosen[i], share)
+    return found
+
+
+def shared_options(names: Sequence[str], given: Sequence[tuple[str | None, str, Any]]) -> list[dict[str, Any]]:
+    """Return the options of each of several methods.
+
+    Args:
+        names: of the methods. One alone gets every option, and says itself which it does not know.
+        given: the method an option is for (None: all that have it), its name, its value.
+
+    Raises:
+        UnknownNameError: for an option that no method has, or that names a method not asked for.
+    """
+    found: list[dict[str, Any]] = [{} for _ in names]
+    for method, name, value in given:
+        if method is not None and method not in names:
+            raise unknown_name("method in --option", method, names)
+        takers = [i for i, known in enumerate(names) if method in (None, known)]
+        if len(takers) != 1:
+            takers = [i for i in takers if name in _fields(names[i])]
+        if not takers:
+            every = {field for known in names for field in _fields(known)}
+            raise unknown_name(f"option of {', '.join(names) or 'method objects'}", name, every)
+        for i in takers:
+            found[i][name] = value
+    return found
+
+
+def _fields(name: str) -> list[str]:
+    """Return the options that a method takes by its name."""
+    return [item.name for item in dataclasses.fields(METHODS[name]) if item.name != "composite" or name == "lrp"]
 
 
 def recommended(*, background: bool) -> tuple[str, str]:

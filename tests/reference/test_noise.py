@@ -127,10 +127,18 @@ def test_layers_that_share_weights_share_their_noise(float64):
     model = weigh(keras.Model(inputs, layers.Dense(2)(encode(encode(inputs)))))
     bench = Bench(model, samples((4,)))
     weights = bench.session.view.traced.weights
-    noisy = [backend.to_numpy(tensor) for tensor in noisy_weights(weights, 0.3, (0, 0))]
+    noisy = [backend.to_numpy(tensor) for tensor in noisy_weights(bench.session.view.traced, 0.3, (0, 0))]
     assert np.array_equal(noisy[0], noisy[2])
     assert np.array_equal(noisy[1], noisy[3])
     assert not np.array_equal(noisy[0], backend.to_numpy(weights[0]))
+
+
+def test_layers_with_equal_weights_have_noise_of_their_own(float64):
+    model = weigh(stack((4,), layers.Dense(4, activation="relu"), layers.Dense(4)))
+    model.layers[1].set_weights(model.layers[0].get_weights())
+    bench = Bench(model, samples((4,)))
+    noisy = [backend.to_numpy(tensor) for tensor in noisy_weights(bench.session.view.traced, 0.3, (0, 0))]
+    assert not np.any(noisy[0] == noisy[2])
 
 
 @pytest.mark.parametrize("target", [ks.Neuron("inside", (2,)), ks.Contrast(0, 1), [[0, 1], [1, 2], [2, 0]]])

@@ -71,6 +71,33 @@ def test_methods_as_objects_and_options_by_name_agree():
     assert by_name.method == ks.LRP("epsilon", epsilon=0.5)
 
 
+def test_several_methods_at_once_trace_the_model_once(monkeypatch):
+    model, counts = convolutional(), Counts(monkeypatch)
+    x = draw(2, 6, 5, 1)
+    methods = ["gradient", ks.LRP("epsilon", epsilon=0.5), "lrp.epsilon", "integrated_gradients"]
+    found = ks.explain(model, x, methods, baseline="zeros", epsilon=0.25, steps=4)
+    assert counts.traces == 1
+    assert [e.method_name for e in found] == ["gradient", "lrp.epsilon", "lrp.epsilon", "integrated_gradients"]
+    assert [e.method.options.get("epsilon") for e in found] == [None, 0.5, 0.25, None]
+    for method, e in zip(["gradient", ks.LRP("epsilon", epsilon=0.5)], found, strict=False):
+        np.testing.assert_allclose(e.values, values(model, x, method), rtol=1e-5, atol=1e-7)
+
+
+def test_several_methods_are_checked_before_any_runs():
+    told = []
+    with pytest.raises(ks.MissingBaselineError):
+        ks.explain(linear(), X, ["gradient", "integrated_gradients"], progress=lambda *how: told.append(how))
+    assert told == []
+    with pytest.raises(ks.UnknownNameError, match="option of gradient, lrp"):
+        ks.explain(linear(), X, ["gradient", "lrp"], steps=3)
+    with pytest.raises(ks.UnknownNameError, match="gradiant"):
+        ks.explain(linear(), X, ["lrp", "gradiant"])
+    with pytest.raises(ks.BadInputError, match="names no method"):
+        ks.explain(linear(), X, [])
+    with pytest.raises(ks.BadInputError, match="must be a name or a method object"):
+        ks.explain(linear(), X, ["lrp", 3])
+
+
 def test_a_path_is_as_good_as_a_model(tmp_path):
     model = linear()
     model.save(tmp_path / "model.keras")
@@ -123,8 +150,27 @@ def test_progress_as_a_function():
 def test_progress_as_a_bar(capsys):
     ks.explain(linear(), X, "gradient", progress=True)
     out = capsys.readouterr()
-    assert "5/5" in out.err
+    assert "Explaining 5 samples by gradient" in out.err
+    assert "100%" in out.err
     assert out.out == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [
+        (ks.IntegratedGradients(baseline="zeros", steps=8), 8),
+        (ks.SmoothGrad(ks.IntegratedGradients(baseline="zeros", steps=8), draws=4), 4),
+        (ks.NoiseGrad(draws=4), 4),
+        (ks.Occlusion(fill=0.0), 6),
+        (ks.ShapleySampling(baseline="zeros", draws=8), 4),
+    ],
+    ids=lambda value: getattr(type(value), "__name__", value),
+)
+def test_progress_within_one_sample(method, passes):
+    calls = []
+    x = X[:1]
+    ks.explain(linear(), x, method, memory_budget=1, progress=lambda done, total: calls.append((done, total)))
+    np.testing.assert_allclose(calls, [(k / passes, 1) for k in range(1, passes + 1)])
 
 
 # Once only ----------------------------------------------------------------------------

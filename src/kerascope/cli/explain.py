@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ class Request:
     patterns: Path | None
     labels: str | None
     class_names: str | None
+    preprocess: str | None
     dims: str | None
     coord: Sequence[str]
     option: Sequence[str]
@@ -62,6 +64,7 @@ def explain(
     patterns: opt.Patterns = None,
     labels: opt.Labels = None,
     class_names: opt.ClassNames = None,
+    preprocess: opt.Preprocess = None,
     dims: opt.Dims = None,
     coord: opt.Coord = None,
     option: opt.Option = None,
@@ -86,6 +89,8 @@ def explain(
 
     Example: `kerascope explain model.keras data.npz::x_test -m integrated_gradients
     --background data.npz::x_train --dims time,sensor --class-names classes.txt --out maps.zarr`
+
+    Example: `kerascope explain vgg16.keras photo.jpg -m grad_cam --preprocess vgg16 --report report.html`
     """
     given = dict(locals())
     for name in ("method", "coord", "option", "custom_objects"):
@@ -126,6 +131,7 @@ class _Work:
     def __init__(self, request: Request) -> None:
         from kerascope.cli import io, parse
         from kerascope.cli.custom import load_custom_objects
+        from kerascope.cli.pictures import pictures_of
         from kerascope.model.load import load_model
 
         self.request = request
@@ -134,7 +140,8 @@ class _Work:
             request.model, unsafe=request.unsafe, custom_objects=load_custom_objects(request.custom_objects)
         )
         inputs = [tensor.name for tensor in getattr(self.model, "inputs", None) or ()]
-        every = io.read_data(request.data, inputs=inputs)
+        self.pictures = pictures = pictures_of(self.model, request.preprocess)
+        every = io.read_data(request.data, inputs=inputs, pictures=pictures)
         chosen = parse.samples(request.samples)
         self.data: Data = every.chosen(chosen)
         self.class_names = parse.class_names(request.class_names)
@@ -144,49 +151,60 @@ class _Work:
         self.coords.update(parse.coords(request.coord))
         if self.data.samples is not None:
             self.coords["sample"] = self.data.samples
-        self.background = None if request.background is None else io.read_array(request.background, inputs=inputs)
+        where = request.background
+        self.background = None if where is None else io.read_array(where, inputs=inputs, pictures=pictures)
         given = parse.options(request.option)
         if request.baseline is not None:
-            given.append((None, "baseline", parse.baseline(request.baseline, inputs)))
+            given.append((None, "baseline", parse.baseline(request.baseline, inputs, pictures)))
         if request.patterns is not None:
             given.append((None, "patterns", parse.patterns(request.patterns)))
         self.options = parse.options_by_method(self.methods, given)
+        pictures.check_used()
 
     def explanations(self) -> list[Explanation]:
-        """Return one explanation per method."""
-        return [self._explain(name, opts) for name, opts in zip(self.methods, self.options, strict=True)]
+        """Return one explanation per method; the model is traced once, and no method runs if one refuses it."""
+        explainers = self._explainers()
+        with self._naming_the_file():
+            for explainer in explainers if len(explainers) > 1 else ():
+                explainer.prepare(self.data.values)
+            return [self._explain(explainer) for explainer in explainers]
 
-    def _explain(self, method: str | None, options: dict[str, Any]) -> Explanation:
+    def _explainers(self) -> list[Explainer]:
         from kerascope.cli import parse
-        from kerascope.cli.terminal import progress_bar
-        from kerascope.errors import BadInputError, KerascopeWarning, UnknownNameError
+        from kerascope.errors import UnknownNameError
         from kerascope.explain import Explainer
 
-        request = self.request
+        how: dict[str, Any] = {"background": self.background, "batch_size": self.request.batch_size}
+        how["memory_budget"] = parse.memory(self.request.memory_budget)
         try:
-            explainer = Explainer(
-                self.model,
-                method,
-                background=self.background,
-                batch_size=request.batch_size,
-                memory_budget=parse.memory(request.memory_budget),
-                **options,
-            )
+            first = Explainer(self.model, self.methods[0], **how, **self.options[0])
+            others = zip(self.methods[1:], self.options[1:], strict=True)
+            return [first, *(first.using(name, **options) for name, options in others)]
         except UnknownNameError as error:  # the model and the method are known by now
             raise parse.wrong_usage(error, "--option") from error
-        with (
-            progress_bar(method or "recommended method", quiet=request.quiet) as progress,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are printed with it
-            try:
-                return self._run(explainer, progress)
-            except BadInputError as error:
-                if str(error).startswith("x "):  # the argument's name in Python; here the file's says more
-                    raise BadInputError(f"{self.data.source}: {error}") from error
-                raise
 
-    def _run(self, explainer: Explainer, progress: Callable[[int, int], None]) -> Explanation:
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        from kerascope.errors import BadInputError
+
+        try:
+            yield
+        except BadInputError as error:
+            if str(error).startswith("x "):  # the argument's name in Python; here the file's says more
+                raise BadInputError(f"{self.data.source}: {error}") from error
+            raise
+
+    def _explain(self, explainer: Explainer) -> Explanation:
+        from kerascope.cli.terminal import progress_bar
+        from kerascope.errors import KerascopeWarning
+        from kerascope.registry import name_of
+
+        bar = progress_bar(name_of(explainer.method), quiet=self.request.quiet)
+        with bar as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are printed with it
+            return self.pictures.noted(self._run(explainer, progress))
+
+    def _run(self, explainer: Explainer, progress: Callable[[float, int], None]) -> Explanation:
         return explainer(
             self.data.values,
             target=self.target,

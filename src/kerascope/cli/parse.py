@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 
 from kerascope.cli.io import read_array, read_names
 from kerascope.errors import BadInputError, BadTargetError, KerascopeError, unknown_name
+
+if TYPE_CHECKING:
+    from kerascope.cli.pictures import Pictures
 
 
 def samples(text: str | None) -> slice | None:
@@ -149,8 +151,8 @@ def class_indices(spec: str, names: Sequence[str] | None) -> np.ndarray:
     return np.array([_class(str(value), names) for value in read_names(spec, "--background-labels").tolist()])
 
 
-def baseline(text: str | None, inputs: Sequence[str]) -> Any:
-    """Return a number, `zeros`, `mean`, `median`, or the array in a file."""
+def baseline(text: str | None, inputs: Sequence[str], pictures: Pictures | None = None) -> Any:
+    """Return a number, `zeros`, `mean`, `median`, or the array (or pictures) in a file or folder."""
     if text is None or text in ("zeros", "mean", "median"):
         return text
     try:
@@ -160,7 +162,7 @@ def baseline(text: str | None, inputs: Sequence[str]) -> Any:
             raise typer.BadParameter(
                 f"{text!r} is no number, no file, and not zeros, mean or median.", param_hint="--baseline"
             ) from None
-        return np.asarray(read_array(text, inputs=inputs))
+        return np.asarray(read_array(text, inputs=inputs, pictures=pictures))
 
 
 def patterns(path: Path) -> Any:
@@ -215,34 +217,10 @@ def _literal(text: str) -> Any:
 def options_by_method(
     methods: Sequence[str | None], given: Sequence[tuple[str | None, str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the options of each method.
+    """Return the options of each method, of the recommended one too; see `registry.shared_options`."""
+    from kerascope.registry import shared_options
 
-    One method gets every option, and says itself which it does not know. Of several, each gets those that it
-    has; an option that none has is an error.
-
-    Raises:
-        UnknownNameError: for an option that no method has, or that names a method not asked for.
-    """
-    from kerascope.registry import METHODS
-
-    names = [method or "" for method in methods]
-    found: list[dict[str, Any]] = [{} for _ in names]
-    for method, name, value in given:
-        if method is not None and method not in names:
-            raise unknown_name("method in --option", method, names)
-        takers = [i for i, known in enumerate(names) if method in (None, known)]
-        if len(takers) > 1:
-            takers = [i for i in takers if name in _fields(METHODS[names[i]])]
-        if not takers:
-            every = {field for known in names for field in _fields(METHODS[known])}
-            raise unknown_name(f"option of {', '.join(names)}", name, every)
-        for i in takers:
-            found[i][name] = value
-    return found
-
-
-def _fields(method: Any) -> set[str]:
-    return {item.name for item in dataclasses.fields(method)}
+    return shared_options([method or "" for method in methods], given)
 
 
 def methods(names: Sequence[str]) -> list[str | None]:

@@ -60,17 +60,17 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[float, int], None]]:
     """Show a bar with the time left on stderr, where that is a terminal; give a function (done, total)."""
     console = Console(stderr=True, markup=False)
     if quiet or not console.is_terminal:
         yield lambda done, total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        *(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        *(BarColumn(), TaskProgressColumn(), TimeRemainingColumn()),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(text, total=None)

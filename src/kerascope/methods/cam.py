@@ -35,6 +35,7 @@ class ActivationMap(Method):
     family: ClassVar[str] = "localisation"
     needs: ClassVar[str] = "a layer with spatial axes; one input"
     rectified: ClassVar[bool] = True
+    by_gradient: ClassVar[bool] = True
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
@@ -69,13 +70,15 @@ class ActivationMap(Method):
         selection = replace(batch.selection, graph=graph)
 
         def build() -> Callable[..., Any]:
-            return lambda *args: _activations_and_gradients(graph, tensor, selection, *args)
+            of = _activations_and_gradients if self.by_gradient else _activations
+            return lambda *args: of(graph, tensor, selection, *args)
 
-        found = session.run(("cam", tensor), build, batch.inputs, selection)
+        found = session.run(("cam", tensor, self.by_gradient), build, batch.inputs, selection)
         activations, grads, explained, logits = found
         axis = 1 if session.view.channels_first else -1
-        a, g = np.moveaxis(activations, axis, -1), np.moveaxis(grads, 2 if axis == 1 else -1, -1)
-        raw = self.weigh(session, batch, a.astype("float64"), g.astype("float64"))
+        a = np.moveaxis(activations, axis, -1).astype("float64")
+        g = None if grads is None else np.moveaxis(grads, 2 if axis == 1 else -1, -1).astype("float64")
+        raw = self.weigh(session, batch, a, g)
         rectified = self.rectified if self.relu is None else self.relu
         raw = np.maximum(raw, 0) if rectified else raw
         values = lay_over(raw, batch.inputs[0].shape[1:], session.view.channels_first, smooth=self.upsample)
@@ -85,12 +88,19 @@ class ActivationMap(Method):
             explained=explained,
             logits=list(logits),
             layer_map=raw.astype(dtype),
-            warnings=(*self._notes(graph, tensor, name), *_empty_maps(raw)),
+            warnings=(*self._notes(graph, tensor, name), *self._said(raw, explained)),
         )
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """Return the map (B, T, *spatial) of activations (B, *spatial, K), gradients (B, T, *spatial, K)."""
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
+        """Return the map (B, T, *spatial) of activations (B, *spatial, K), gradients (B, T, *spatial, K).
+
+        Without `by_gradient` there are no gradients: None.
+        """
         raise NotImplementedError
+
+    def _said(self, raw: np.ndarray, explained: np.ndarray) -> tuple[str, ...]:
+        """Return what to know of raw maps (B, T, *spatial) and the numbers they explain (B, T)."""
+        return _empty_maps(raw)
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
         return () if self.layer else (f"The map was taken at {name!r}, the last layer with spatial axes.",)
@@ -149,6 +159,14 @@ def _activations_and_gradients(
     seeds, explained = selection.seed(logits, codes, against)
     grads = ops.stack([pull(tuple(seed))[0] for seed in seeds], axis=1)
     return activations, grads, explained, list(logits)
+
+
+def _activations(
+    graph: Graph, tensor: int, selection: Selection, xs: Sequence[Tensor], codes: Tensor, against: Tensor
+) -> tuple[Any, ...]:
+    activations, *logits = graph.run(xs, (tensor, *graph.outputs))
+    _, explained = selection.seed(logits, codes, against)
+    return activations, None, explained, logits
 
 
 def lay_over(raw: np.ndarray, shape: tuple[int, ...], channels_first: bool, *, smooth: bool) -> np.ndarray:

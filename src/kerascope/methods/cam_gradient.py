@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class GradCAM(ActivationMap):
     paper: ClassVar[str] = "Selvaraju et al. 2020, IJCV 128: 336-359"
     axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         weights = g.mean(axis=spatial_axes(g, 2), keepdims=True)
         return np.asarray((weights * a[:, None]).sum(axis=-1))
@@ -60,7 +60,7 @@ class HiResCAM(ActivationMap):
     axioms: ClassVar[tuple[str, ...]] = ("linearity", "shift invariance")
     rectified: ClassVar[bool] = False
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         return np.asarray((g * a[:, None]).sum(axis=-1))
 
@@ -98,7 +98,7 @@ class CAM(ActivationMap):
             "model has something else there. Use hires_cam or grad_cam."
         )
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         # Behind a global average the gradient is w / Z in every cell, so its sum is the class's weights.
         axes = spatial_axes(g, 2)
@@ -129,7 +129,7 @@ class GradCAMPlusPlus(ActivationMap):
     paper: ClassVar[str] = "Chattopadhay et al. 2018, WACV"
     axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         total = a.sum(axis=spatial_axes(a, 1), keepdims=True)[:, None]
         below = 2 * g**2 + total * g**3
@@ -160,7 +160,7 @@ class XGradCAM(ActivationMap):
     paper: ClassVar[str] = "Fu et al. 2020, BMVC"
     axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         total = a.sum(axis=spatial_axes(a, 1), keepdims=True)[:, None]
         brought = (g * a[:, None]).sum(axis=spatial_axes(g, 2), keepdims=True)
@@ -191,7 +191,7 @@ class LayerCAM(ActivationMap):
     paper: ClassVar[str] = "Jiang et al. 2021, IEEE TIP 30: 5875-5888"
     axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         return np.asarray((np.maximum(g, 0) * a[:, None]).sum(axis=-1))
 
@@ -215,13 +215,14 @@ class EigenCAM(ActivationMap):
     paper: ClassVar[str] = "Muhammad and Yeasin 2020, IJCNN"
     axioms: ClassVar[tuple[str, ...]] = ("shift invariance",)
     rectified: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = False
 
     @property
     def caveats(self) -> tuple[str, ...]:
         """See `Method.caveats`."""
         return ("Eigen-CAM does not depend on the class: every target gets the same map.",)
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         flat = a.reshape(len(a), -1, a.shape[-1])
         _, _, directions = np.linalg.svd(flat, full_matrices=False)
@@ -229,7 +230,7 @@ class EigenCAM(ActivationMap):
         extreme = np.take_along_axis(maps, np.abs(maps).argmax(axis=1)[:, None], axis=1)
         maps = maps * np.where(extreme < 0, -1.0, 1.0)
         shaped = maps.reshape(len(a), 1, *a.shape[1:-1])
-        return np.repeat(shaped, g.shape[1], axis=1)
+        return np.repeat(shaped, batch.selection.count, axis=1)
 
 
 def averaged_away(graph: Graph, tensor: int, name: str) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 from kerascope.errors import BadInputError
 from kerascope.methods.base import Batch
 from kerascope.methods.cam import ActivationMap, lay_over, spatial_axes
-from kerascope.methods.sampling import chunks
 from kerascope.methods.session import Session
 from kerascope.model.primitives import Tensor
 
@@ -38,6 +37,7 @@ class ScoreCAM(ActivationMap):
 
     question: ClassVar[str] = "Where are the channels that keep the output up when only their place is shown?"
     paper: ClassVar[str] = "Wang et al. 2020, CVPR workshops"
+    by_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -49,7 +49,7 @@ class ScoreCAM(ActivationMap):
         """See `Method.caveats`."""
         return ("Score-CAM replaces what it hides by 0: where 0 is a value like others, masks leave traces.",)
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         batch = batch.settled(session)
         rows, kept = len(batch), self._kept(a)
@@ -58,9 +58,9 @@ class ScoreCAM(ActivationMap):
         low, high = chosen.min(axis=axes, keepdims=True), chosen.max(axis=axes, keepdims=True)
         scaled = np.divide(chosen - low, high - low, out=np.zeros_like(chosen), where=high > low)
         masks = np.moveaxis(scaled, -1, 1)
-        scores = np.empty((rows, g.shape[1], kept.shape[1]))
+        scores = np.empty((rows, batch.selection.count, kept.shape[1]))
         (x,) = batch.inputs
-        for which, index in chunks(kept.shape[1], rows, session.rows_at_once):
+        for which, index in session.pairs(kept.shape[1], rows):
             shown = [masks[i : i + 1, k : k + 1] for i, k in zip(index, which, strict=True)]
             mask = lay_over(np.concatenate(shown), x.shape[1:], session.view.channels_first, smooth=self.upsample)
             selection = batch.selection.rows(index)
@@ -95,8 +95,9 @@ class AblationCAM(ActivationMap):
 
     question: ClassVar[str] = "Where are the channels without which the output falls?"
     paper: ClassVar[str] = "Desai and Ramaswamy 2020, WACV"
+    by_gradient: ClassVar[bool] = False
 
-    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         batch = batch.settled(session)
         graph, tensor, _ = self.place(session)
@@ -112,7 +113,7 @@ class AblationCAM(ActivationMap):
 
             return rest
 
-        for which, index in chunks(channels, rows, session.rows_at_once):
+        for which, index in session.pairs(channels, rows):
             inside = a[index].copy()
             inside[np.arange(len(index)), ..., which] = 0
             inside = np.moveaxis(inside, -1, axis).astype(session.view.dtype)
@@ -122,3 +123,14 @@ class AblationCAM(ActivationMap):
             drops[index, :, which] = whole[index] - part.numbers_own(logits)
         weights = np.divide(drops, whole[..., None], out=np.zeros_like(drops), where=whole[..., None] != 0)
         return np.asarray(np.einsum("ntk,n...k->nt...", weights, a))
+
+    def _said(self, raw: np.ndarray, explained: np.ndarray) -> tuple[str, ...]:
+        """See `ActivationMap._said`."""
+        divided = super()._said(raw[explained != 0][:, None], explained)
+        negative, zero = int(np.sum(explained < 0)), int(np.sum(explained == 0))
+        turned = (
+            f"{negative} maps explain a negative number, by which the paper's weights are divided: there, what takes "
+            "the output further down counts as evidence.",
+        )
+        nothing = (f"{zero} maps are zero because the number explained is: the paper's weights divide by it.",)
+        return (*divided, *(turned if negative else ()), *(nothing if zero else ()))

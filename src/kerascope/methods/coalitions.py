@@ -15,7 +15,6 @@ from kerascope.groups import Groups
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.path import refuse_baselines, said_of_baselines
 from kerascope.methods.perturbation import channel_axis_of
-from kerascope.methods.sampling import chunks
 from kerascope.methods.session import Session
 
 
@@ -51,7 +50,7 @@ class Game:
         rows, fills = len(self.batch), len(self.fills) if fill is None else 1
         found = np.zeros((len(present), rows, self.batch.selection.count))
         cells = self.groups.cells
-        for draws, index in chunks(len(present) * fills, rows, self.session.rows_at_once):
+        for draws, index in self.session.pairs(len(present) * fills, rows):
             which = draws // fills
             chosen = draws % fills if fill is None else fill[which]
             shown = present[which][:, cells]

@@ -18,7 +18,7 @@ from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.decompose import decompose
 from kerascope.methods.multipliers import Difference, Multipliers
 from kerascope.methods.path import expected_difference, refuse_baselines, said_of_baselines
-from kerascope.methods.sampling import Moments, chunks
+from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Arrays, Session
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Activation, Affine, Mixture, Opaque, Product, Route, Tensor, Winner
@@ -246,7 +246,7 @@ class _Mean:
         def build() -> Callable[..., Any]:
             return lambda xs, codes, against: _contributions(self.plan, selection, xs, codes, against)
 
-        for draws, index in chunks(len(arrays[0]), rows, size):
+        for draws, index in self.session.pairs(len(arrays[0]), rows, size):
             pairs = [np.stack([x[index], b[draws]], axis=1) for x, b in zip(self.batch.inputs, arrays, strict=True)]
             found = self.session.run(self.key, build, pairs, selection.rows(index))
             self._add(draws, index, *found)

@@ -11,7 +11,7 @@ import numpy as np
 from kerascope.errors import BadInputError
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.gradient import Gradient
-from kerascope.methods.sampling import Moments, chunks
+from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
 from kerascope.target import Selection
 
@@ -68,9 +68,9 @@ class _OverNoise(Wrapped):
         shapes = [(len(batch), batch.selection.count, *x.shape[1:]) for x in batch.inputs]
         moments = [Moments(shape, self.order) for shape in shapes]
         scales = [self.noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
-        for which, index in chunks(self.draws, len(batch), session.rows_at_once):
+        for which, index in session.pairs(self.draws, len(batch)):
             noisy = _noisy(batch, scales, which, index)
-            maps = self.base.attribute(session, batch.with_inputs(noisy, index)).values
+            maps = self.base.attribute(session.quiet, batch.with_inputs(noisy, index)).values
             for moment, values in zip(moments, maps, strict=True):
                 moment.add(which, index, self.of(values))
         found = [self.reduced(moment) for moment in moments]

@@ -12,7 +12,7 @@ import numpy as np
 from kerascope import baseline as baselines
 from kerascope.errors import BadInputError
 from kerascope.methods.base import Attribution, Batch, Method
-from kerascope.methods.sampling import Moments, add_rows, chunks
+from kerascope.methods.sampling import Moments, add_rows
 from kerascope.methods.session import Arrays, Session
 from kerascope.target import Selection
 
@@ -145,7 +145,7 @@ def path_attribution(
     shapes = [(rows, selection.count, *x.shape[1:]) for x in batch.inputs]
     totals = [np.zeros(shape) for shape in shapes]
     spreads = [Moments(shape) for shape in shapes if sampled]
-    for draws, index in chunks(len(owners), rows, session.rows_at_once):
+    for draws, index in session.pairs(len(owners), rows):
         deltas = [x[index] - b[owners[draws]] for x, b in zip(batch.inputs, arrays, strict=True)]
         points = [
             b[owners[draws]] + _over_sample(positions[draws], delta).astype(delta.dtype) * delta

@@ -14,7 +14,6 @@ from kerascope import groups as grouping
 from kerascope.errors import BadInputError, IncompatibleMethodError
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.imputation import interpolated
-from kerascope.methods.sampling import chunks
 from kerascope.methods.session import Session
 
 _LONG = 64
@@ -146,7 +145,7 @@ class Occlusion(Method):
         axis = channel_axis_of(session.shapes[0], session)
         results = np.zeros((len(fills), number, rows, batch.selection.count))
         stacked = np.stack(masks)
-        for draws, index in chunks(number * len(fills), rows, session.rows_at_once):
+        for draws, index in session.pairs(number * len(fills), rows):
             which, fill = draws % number, draws // number
             if self._interpolates:
                 changed = interpolated(x, index, which, stacked, axis, fills[0])

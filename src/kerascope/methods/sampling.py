@@ -1,21 +1,12 @@
-"""Averages over draws: which rows go into one pass, and running means with their standard errors."""
+"""Averages over draws: running means with their standard errors."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
 
-def chunks(draws: int, rows: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Walk over all pairs (draw, row) in pieces of at most ``size``; yields the draws and the rows."""
-    for start in range(0, draws * rows, size):
-        flat = np.arange(start, min(start + size, draws * rows))
-        yield flat // rows, flat % rows
-
-
 def add_rows(total: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-    """Add values to the rows they belong to; rows may recur, in the order in which `chunks` gives them."""
+    """Add values to the rows they belong to; rows may recur, in the order in which `Session.pairs` gives them."""
     for start in range(0, len(rows), len(total)):  # so many in a row are different ones
         piece = slice(start, start + len(total))
         total[rows[piece]] += values[piece]

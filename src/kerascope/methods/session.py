@@ -29,6 +29,10 @@ _MOST_ROWS = 512
 """More rows in one pass save no time, not even on small models."""
 
 
+def _nothing(done: float) -> None:
+    """Tell nobody."""
+
+
 @dataclass
 class Session:
     """One model, its background samples, and everything compiled or computed for them once.
@@ -39,6 +43,7 @@ class Session:
         batch_size: how many samples are explained at once.
         compile: whether functions are compiled.
         memory: budget in bytes for the tensors of one pass over copies of samples (paths, noise, masks).
+        told: is called with the share of a batch's passes that are done, 0 to 1.
     """
 
     view: ModelView
@@ -46,6 +51,7 @@ class Session:
     batch_size: int = 32
     compile: bool = True
     memory: int = MEMORY
+    told: Callable[[float], None] = _nothing
     _functions: dict[Any, Callable[..., Any]] = field(default_factory=dict)
     _sizes: dict[Any, set[int]] = field(default_factory=dict)
     _memory: dict[Any, Any] = field(default_factory=dict)
@@ -67,6 +73,11 @@ class Session:
         shapes = self.view.traced.shapes
         cells = sum(math.prod(size or 1 for size in shape[1:]) for shape in dict(shapes).values())
         return max(1, 2 * cells * np.dtype(self.view.dtype).itemsize)
+
+    @property
+    def quiet(self) -> Session:
+        """The same session for a part of what a method does: it does not tell how far it is."""
+        return replace(self, told=_nothing)
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what ``make`` returned when this key was first asked for."""
@@ -130,6 +141,18 @@ class Session:
         size = size or self.batch_size
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
+
+    def pairs(self, draws: int, rows: int, size: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Walk over all pairs (draw, row) in pieces of at most ``size`` (`rows_at_once`), and tell how far it is.
+
+        Yields:
+            Which draw and which row each pair of a piece is; all rows of a draw before those of the next.
+        """
+        size, count = size or self.rows_at_once, draws * rows
+        for start in range(0, count, size):
+            flat = np.arange(start, min(start + size, count))
+            yield flat // rows, flat % rows
+            self.told(min(start + size, count) / count)
 
     def logits(self, inputs: Sequence[np.ndarray], selection: Selection) -> list[np.ndarray]:
         """Return the explained tensors for any number of rows, as NumPy arrays."""

@@ -126,7 +126,7 @@ class ShapleySampling(_Shapley):
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        game, text = self.game(session, batch)
+        game, text = self.game(session.quiet, batch)
         shape = (len(batch), batch.selection.count, game.count)
         pairs = -(-self.draws // 2)
         moments, total = Moments(shape), np.zeros(shape)
@@ -135,6 +135,7 @@ class ShapleySampling(_Shapley):
             gains = [self._gains(game, order, pair % len(game.fills)) for order in orders]
             total += sum(gains)
             moments.add(np.full(len(batch), pair), rows, np.mean(gains, axis=0))
+            session.told((pair + 1) / pairs)
         return self.attribution(game, text, total / self.draws, moments.error(pairs))
 
     def _pairs(self, seed: int, count: int) -> Iterator[tuple[int, list[np.ndarray]]]:

@@ -15,6 +15,7 @@ from kerascope.methods.base import Attribution, Batch
 from kerascope.methods.noise import Wrapped, check_base
 from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
+from kerascope.model.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class NoiseGrad(Wrapped):
             maps = self.base.attribute(noisy.ending_in(graph), replace(batch, selection=selection)).values
             for moment, values in zip(moments, maps, strict=True):
                 moment.add(np.full(len(batch), draw), rows, values)
+            session.told((draw + 1) / self.draws)
         dtype = session.view.dtype
         return Attribution(
             values=tuple(moment.mean(self.draws).astype(dtype) for moment in moments),
@@ -80,7 +82,7 @@ class NoiseGrad(Wrapped):
         """
 
         def make() -> tuple[NoiseGrad, Session]:
-            weights = noisy_weights(session.view.traced.weights, self.weight_noise, (seed, draw))
+            weights = noisy_weights(session.view.traced, self.weight_noise, (seed, draw))
             view = session.view.with_weights(weights)
             return self, Session(view, session.background, session.batch_size, False, session.memory)
 
@@ -91,15 +93,17 @@ class NoiseGrad(Wrapped):
         return kept[1]
 
 
-def noisy_weights(weights: Sequence[Any], scale: float, seed: Sequence[int]) -> list[Any]:
-    """Multiply weights by factors around 1; equal ones (layers used twice) get the same factors."""
-    known: dict[tuple[tuple[int, ...], bytes], Any] = {}
+def noisy_weights(graph: Graph, scale: float, seed: Sequence[int]) -> list[Any]:
+    """Multiply a graph's weights by factors around 1; a layer that is called twice keeps the same in both calls."""
+    layer_of = {tensor: name for name, tensors in graph.layers.items() for tensor in tensors}
+    known: dict[Any, Any] = {}
     found = []
-    for tensor in weights:
-        array = backend.to_numpy(tensor)
-        key = (array.shape, array.tobytes())
-        if key not in known:
-            factors = np.random.default_rng((*seed, len(known))).normal(1.0, scale, array.shape)
-            known[key] = backend.from_numpy((array * factors).astype(array.dtype))
-        found.append(known[key])
+    for node in graph:
+        for tensor in graph.weights_of(node):
+            array = backend.to_numpy(tensor)
+            key = (layer_of.get(node.outputs[0]), array.shape, array.tobytes())
+            if key not in known:
+                factors = np.random.default_rng((*seed, len(known))).normal(1.0, scale, array.shape)
+                known[key] = backend.from_numpy((array * factors).astype(array.dtype))
+            found.append(known[key])
     return found

@@ -128,8 +128,13 @@ class Graph:
     @property
     def weights(self) -> list[Tensor]:
         """The kernels and biases, in order."""
-        held = [(node.op.kernel, node.op.bias) for node in self.nodes if isinstance(node.op, Affine)]
-        return [tensor for pair in held for tensor in pair if tensor is not None]
+        return [tensor for node in self.nodes for tensor in self.weights_of(node)]
+
+    @staticmethod
+    def weights_of(node: Node) -> list[Tensor]:
+        """Return the kernel and the bias of an operation, as far as it has any."""
+        held = (node.op.kernel, node.op.bias) if isinstance(node.op, Affine) else ()
+        return [tensor for tensor in held if tensor is not None]
 
     def with_weights(self, weights: Sequence[Tensor]) -> Graph:
         """Return the graph with other kernels and biases, given in the order of `weights`."""
