@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     "view": {"matrices"},
     "report": {"view"},
     "datasets": {"errors"},
-    "evidence": {"explain", "view"},
+    "evidence": {"explain", "report"},
     "opening": {"evidence"},
     "innvestigate": {"explain"},
     "testing": {"explain"},
@@ -60,7 +60,7 @@ UPWARDS_WHEN_CALLED = {
 }
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 # Slow to import, so imported by the function that needs them: `import kerascope` takes no second.
-LATE = {"bokeh", "jinja2", "matplotlib", "pandas", "scipy", "xarray", "zarr"}
+LATE = {"PIL", "bokeh", "jinja2", "matplotlib", "pandas", "scipy", "xarray", "zarr"}
 LINES_PER_FILE, LINES_PER_BODY = 500, 60
 
 

@@ -30,17 +30,21 @@ def cohort(
     labels: Labels = None,
     draws: Draws = 1000,
     ordered: Ordered = None,
+    report: opt.Report = None,
     seed: opt.Seed = 0,
     json: opt.Json = False,
+    force: opt.Force = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Say what is common to a class: how often each line is called, where its stretches lie, what stands out.
 
-    Example: `kerascope cohort evidence.zarr --draws 2000`
+    Example: `kerascope cohort evidence.zarr --draws 2000 --report classes.html`
     """
-    from kerascope.cli import io, parse, terminal
+    from kerascope.cli import io, outputs, parse, terminal
 
     chosen = parse.dims(ordered)
+    inputs: list[str | Path] = [store, *([labels] if labels else [])]
+    place = outputs.plan(None, report, ["cohort"], force=force, inputs=inputs).report
     with terminal.only_json(json):
         terminal.start_backend(quiet=quiet)
         from kerascope.errors import BadInputError
@@ -53,23 +57,29 @@ def cohort(
             raise BadInputError(f"{store} holds maps, not evidence: save it with 'kerascope evidence … --out'.")
         groups = None if labels is None else io.read_names(labels, "--labels")
         found = find(evidence, groups, draws=draws, ordered=chosen, seed=seed)
+        if place:
+            found.report(place, overwrite=force)
     if json:
         names = ("lines", "segments", "clusters", "differences")
-        terminal.print_json({name: getattr(found, name).to_dict("records") for name in names})
-    else:
-        _print(found)
+        tables = {name: getattr(found, name).to_dict("records") for name in names}
+        terminal.print_json({**tables, "report": str(place) if place else None})
+        return
+    _print(found)
+    if place:
+        terminal.stdout().print(f"\nReport {place}", soft_wrap=True)
 
 
 def _print(found: Cohort) -> None:
     from rich.text import Text
 
     from kerascope.cli import terminal
+    from kerascope.evidence.classes import group_name
 
     console = terminal.stdout()
     for label in found.maps:
         count = int((found.labels == label).sum())
         console.print()
-        console.print(Text(f"{_name(found, label)}: {count} samples", style="bold"))
+        console.print(Text(f"{group_name(found, label)}: {count} samples", style="bold"))
         for dim, part in _of(found.lines, label).groupby("dim", sort=False):
             called = part[part["called"] > 0]
             console.print(_table(f"{dim}", called, _line)) if len(called) else console.print(f"  no {dim} is called")
@@ -83,12 +93,6 @@ def _print(found: Cohort) -> None:
     if len(found.differences):
         console.print()
         console.print(_table("where the two groups differ", found.differences, _cluster))
-
-
-def _name(found: Cohort, label: Any) -> str:
-    names = found.evidence.explanation.class_names
-    is_class = isinstance(label, int) and names is not None and 0 <= label < len(names)
-    return names[label] if is_class and names is not None else f"group {label}"
 
 
 def _of(table: pd.DataFrame, label: Any) -> pd.DataFrame:

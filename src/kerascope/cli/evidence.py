@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,13 @@ BackgroundLabels = Annotated[
 ]
 References = Annotated[str | None, typer.Option(help="FILE[::KEY] of inputs known to hold no evidence.")]
 Ordered = Annotated[str | None, typer.Option(help="The axes along which neighbours mean something, as time.")]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        help="Lines tested together: 'correlated', a correlation as 0.7, or FILE with the group of each line; "
+        "DIM=… says along which axis."
+    ),
+]
 Level = Annotated[float, typer.Option(help="Level of the test, over all lines of one matrix.")]
 Sign = Annotated[str, typer.Option(help="Evidence for the class (positive), against it (negative), or both.")]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Do not measure drops with the model: quicker.")]
@@ -44,8 +52,10 @@ class Request:
     method: str | None
     target: str | None
     class_names: str | None
+    preprocess: str | None
     dims: str | None
     ordered: str | None
+    groups: str | None
     coord: list[str]
     option: list[str]
     samples: str | None
@@ -53,6 +63,7 @@ class Request:
     sign: str
     no_check: bool
     out: Path | None
+    report: Path | None
     batch_size: int
     seed: int
     json: bool
@@ -77,8 +88,10 @@ def evidence(
     method: OneMethod = None,
     target: opt.Target = None,
     class_names: opt.ClassNames = None,
+    preprocess: opt.Preprocess = None,
     dims: opt.Dims = None,
     ordered: Ordered = None,
+    groups: Groups = None,
     coord: opt.Coord = None,
     option: opt.Option = None,
     samples: opt.Samples = None,
@@ -86,6 +99,7 @@ def evidence(
     sign: Sign = "positive",
     no_check: NoCheck = False,
     out: opt.Out = None,
+    report: opt.Report = None,
     batch_size: opt.BatchSize = 32,
     seed: opt.Seed = 0,
     json: opt.Json = False,
@@ -97,10 +111,11 @@ def evidence(
     """Say which rows, columns and stretches speak for the class, and how sure that is.
 
     Each line is compared with the strongest line of every background sample of another class; what is called is
-    checked by replacing it with other samples' values. --out saves tables and maps.
+    checked by replacing it with other samples' values. --out saves tables and maps, --report writes a page to look
+    at.
 
     Example: `kerascope evidence model.keras data.npz::x_test --background data.npz::x_train
-    --background-labels y_train.csv --dims time,sensor --ordered time`
+    --background-labels y_train.csv --dims time,sensor --ordered time --report evidence.html`
     """
     given = dict(locals())
     for name in ("coord", "option", "custom_objects"):
@@ -114,30 +129,38 @@ def run(request: Request) -> None:
 
     parse.samples(request.samples)  # wrong usage is said before anything heavy is imported
     parse.dims(request.dims)
-    places = outputs.plan(request.out, None, ["evidence"], force=request.force, inputs=request.inputs)
+    places = outputs.plan(request.out, request.report, ["evidence"], force=request.force, inputs=request.inputs)
     with terminal.only_json(request.json):
         terminal.start_backend(quiet=request.quiet)
         found = _find(request)
         for path in places.stores:
             found.save(path, overwrite=request.force)
+        if places.report:
+            found.report(places.report, overwrite=request.force)
     if request.json:
-        terminal.print_json(as_data(found))
+        terminal.print_json(as_data(found) | {"report": str(places.report) if places.report else None})
         return
     _print(found)
-    if request.out:
-        terminal.stdout().print(f"\nSaved {request.out}", soft_wrap=True)
+    if request.out or request.report:
+        terminal.stdout().print()
+    for what, path in (("Saved", request.out), ("Report", request.report)):
+        if path:
+            terminal.stdout().print(f"{what} {path}", soft_wrap=True)
 
 
 def _find(request: Request) -> Evidence:
     from kerascope.cli import io, parse, terminal
     from kerascope.cli.custom import load_custom_objects
+    from kerascope.cli.pictures import pictures_of
     from kerascope.errors import KerascopeWarning
     from kerascope.evidence.pipeline import evidence as find
     from kerascope.model.load import load_model
 
     model = load_model(request.model, unsafe=request.unsafe, custom_objects=load_custom_objects(request.custom_objects))
     inputs = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
-    data = io.read_data(request.data, inputs=inputs).chosen(parse.samples(request.samples))
+    pictures = pictures_of(model, request.preprocess)
+    read = functools.partial(io.read_array, inputs=inputs, pictures=pictures)
+    data = io.read_data(request.data, inputs=inputs, pictures=pictures).chosen(parse.samples(request.samples))
     names = parse.class_names(request.class_names)
     dims, coords = data.named(parse.dims(request.dims))
     coords.update(parse.coords(request.coord))
@@ -147,18 +170,19 @@ def _find(request: Request) -> Evidence:
     labels = request.background_labels
     with terminal.progress_bar("evidence", quiet=request.quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are printed with it
-        return find(
+        found = find(
             model,
             data.values,
-            background=io.read_array(request.background, inputs=inputs),
+            background=read(request.background),
             background_labels=None if labels is None else parse.class_indices(labels, names),
-            references=None if request.references is None else io.read_array(request.references, inputs=inputs),
+            references=None if request.references is None else read(request.references),
             method=request.method,
             target=parse.target(request.target, names),
             dims=dims,
             coords=coords,
             class_names=names,
             ordered=parse.dims(request.ordered),
+            groups=_groups(request.groups),
             level=request.level,
             sign=request.sign,  # type: ignore[arg-type]  # checked there, and refused by name
             check=not request.no_check,
@@ -167,6 +191,25 @@ def _find(request: Request) -> Evidence:
             progress=progress,
             **options,
         )
+    pictures.check_used()
+    return pictures.noted_evidence(found)
+
+
+def _groups(text: str | None) -> Any:
+    """Return `correlated`, a correlation, or a file's groups, numbers or names; in a dict where `DIM=` leads."""
+    from kerascope.cli import io
+
+    if text is None:
+        return None
+    dim, equals, value = text.rpartition("=")
+    found: Any = value
+    if value != "correlated":
+        try:
+            found = float(value)
+        except ValueError:
+            names = io.read_names(value, "--groups").tolist()
+            found = [names.index(name) for name in names]
+    return {dim.strip(): found} if equals else found
 
 
 def _print(found: Evidence) -> None:
@@ -178,7 +221,6 @@ def _print(found: Evidence) -> None:
     from kerascope.view.text import sample_label
 
     console = terminal.stdout()
-    dims = found.explanation.matrix_dims()
     console.print()
     console.print(Text(f"Evidence at level {found.attrs['level']:g}", style="bold underline"))
     counts = ", ".join(f"{count} for {_class(found, c)}" for c, count in found.attrs["references"].items())
@@ -189,13 +231,7 @@ def _print(found: Evidence) -> None:
         title = sentences.title(found, sample, sample_label(found.explanation, sample))
         console.print()
         console.print(Text(title, style="bold"), soft_wrap=True)
-        rows, columns, stretches = found.of(sample)
-        said = [
-            *(sentences.of_line(found, dims[0], line) for line in rows.to_dict("records")),
-            *(sentences.of_line(found, dims[-1], line) for line in columns.to_dict("records")),
-            *(sentences.of_segment(found, stretch) for stretch in stretches.to_dict("records")),
-        ]
-        for text in said or ["nothing stands out from the references"]:
+        for text in sentences.of_sample(found, sample) or ["nothing stands out from the references"]:
             console.print(f"  {text}", soft_wrap=True)
     if len(found) > DETAILED:
         console.print(f"\n… and {len(found) - DETAILED} more samples: all of them with --json or --out.")

@@ -11,8 +11,8 @@ Model = Annotated[Path, typer.Argument(help="A .keras or .h5 file.", show_defaul
 Data = Annotated[
     list[str],
     typer.Argument(
-        help="Samples: .npy, .npz, Zarr or HDF5 (file::key picks an array); .csv, one matrix a file, several "
-        "files or a folder.",
+        help="Samples: .npy, .npz, Zarr or HDF5 (file::key picks an array); .csv, one matrix a file, or .png and "
+        ".jpg, one picture a file, several files or a folder.",
         show_default=False,
     ),
 ]
@@ -28,6 +28,13 @@ Background = Annotated[str | None, typer.Option(help="FILE[::KEY] of samples tha
 Baseline = Annotated[str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")]
 Patterns = Annotated[
     Path | None, typer.Option(help="Patterns that 'kerascope fit-patterns' wrote, for patternnet, pattern_attribution.")
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        help="How the numbers of pictures are prepared: as a module of keras.applications does (vgg16, "
+        "mobilenet_v2, …), 0-1, -1-1, or none (0 to 255, as without it)."
+    ),
 ]
 Labels = Annotated[str | None, typer.Option(help="FILE with the true class of each sample, to show beside the answer.")]
 ClassNames = Annotated[str | None, typer.Option(help="FILE with one name per class, or a,b,c.")]

@@ -16,6 +16,9 @@ from kerascope.evidence.study import maps_of
 from kerascope.matrices.profiles import matrix_dims
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     import pandas as pd
 
 Floats = NDArray[np.float64]
@@ -69,6 +72,24 @@ class Cohort:
             BadInputError: no stretch of that line was called in the group.
         """
         return _aligned(self, label, dim, line, margin)
+
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None, overwrite: bool = False) -> Path:
+        """Write a self-contained HTML report: for each group its mean map, and what its samples have in common.
+
+        Args:
+            path: file to write.
+            title: heading; None names the model.
+            overwrite: replace a file of that name.
+
+        Returns:
+            The path written.
+
+        Raises:
+            OutputExistsError: the file exists and ``overwrite`` is False. Nothing is written.
+        """
+        from kerascope.evidence.classes import write_report
+
+        return write_report(self, path, title=title, overwrite=overwrite)
 
 
 def cohort(
@@ -179,7 +200,8 @@ def _line_table(evidence: Evidence, groups: NDArray[Any], known: Sequence[Any], 
     parts = []
     for dim, table in zip(dims, (evidence.rows, evidence.columns), strict=False):
         wide = table.sort_values(["sample", "index"], kind="stable")
-        names = evidence.explanation.labels(dim)
+        first = wide[wide["sample"] == 0]
+        index, names = first["index"].to_numpy(), first["name"].to_numpy()
         arrays = {key: wide[key].to_numpy().reshape(len(groups), -1) for key in ("sum", "drop", "called")}
         for label in known:
             mine = {key: array[groups == label] for key, array in arrays.items()}
@@ -191,7 +213,7 @@ def _line_table(evidence: Evidence, groups: NDArray[Any], known: Sequence[Any], 
             every = {
                 "label": [label] * len(names),
                 "dim": [dim] * len(names),
-                "index": np.arange(len(names)),
+                "index": index,
                 "name": names,
                 "samples": count,
                 "called": called,
@@ -263,19 +285,27 @@ def _aligned(found: Cohort, label: Any, dim: str, line: int, margin: int) -> pd.
     if not len(mine):
         raise BadInputError(f"No stretch along {dim!r} was called in line {line} of any sample of group {label!r}.")
     inputs, maps = _inputs(evidence), maps_of(evidence.explanation)
+    members = _members(evidence, dims, dim, line)
     length = round(float(mine["length"].median())) + 2 * margin
     values = np.full((2, len(mine), length), np.nan)
     for at, one in enumerate(mine.itertuples()):
         begin = (one.start + one.stop - length) // 2
-        for k, array in enumerate((inputs, maps)):
-            series = _series(array[one.sample], dims.index(dim), line)
+        for k, (array, joined) in enumerate(((inputs, np.mean), (maps, np.sum))):
+            series = joined([_series(array[one.sample], dims.index(dim), at_line) for at_line in members], axis=0)
             inside = np.arange(max(begin, 0), min(begin + length, len(series)))
             values[k, at, inside - begin] = series[inside]
-    offsets = np.arange(length) - (length - 1) / 2
+    reached = np.isfinite(values[0]).any(axis=0)  # a margin may lie beyond the end in every sample
+    values, offsets = values[:, :, reached], (np.arange(length) - (length - 1) / 2)[reached]
     count = np.isfinite(values[0]).sum(axis=0)
     mean, spread = np.nanmean(values, axis=1), np.nanstd(values, axis=1)
     columns = {"offset": offsets, "count": count, "input": mean[0], "input_sd": spread[0]}
     return pd.DataFrame({**columns, "relevance": mean[1], "relevance_sd": spread[1]})
+
+
+def _members(evidence: Evidence, dims: Sequence[str], dim: str, line: int) -> list[int]:
+    """Return the lines that were tested together with one, itself among them."""
+    across = next((other for other in dims if other != dim), dim)
+    return next((group for group in evidence.attrs.get("groups", {}).get(across, ()) if line in group), [line])
 
 
 def _series(matrix: Floats, axis: int, line: int) -> Floats:

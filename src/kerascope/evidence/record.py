@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,34 @@ class Evidence:
         from kerascope.evidence import storing
 
         return storing.save(self, path, overwrite=overwrite)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        overwrite: bool = False,
+        truth: NDArray[Any] | None = None,
+        samples: Sequence[int] | None = None,
+    ) -> Path:
+        """Write a self-contained HTML report: for each sample the map, its called stretches, drops, p and q.
+
+        Args:
+            path: file to write.
+            title: heading; None names the model.
+            overwrite: replace a file of that name.
+            truth: bool array (N, rows, columns), outlined on the maps.
+            samples: indices of the samples to show; None takes the first 50 and says how many it leaves out.
+
+        Returns:
+            The path written.
+
+        Raises:
+            OutputExistsError: the file exists and ``overwrite`` is False. Nothing is written.
+        """
+        from kerascope.evidence.pages import write_report
+
+        return write_report(self, path, title=title, overwrite=overwrite, truth=truth, samples=samples)
 
     def of(self, sample: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Return the called rows, columns and stretches of one sample."""

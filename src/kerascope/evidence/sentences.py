@@ -30,6 +30,17 @@ def title(evidence: Evidence, sample: int, name: str) -> str:
     return f"{name}: {class_name(evidence, sample)}, {word} {number(at(e.explained, sample, 0))}"
 
 
+def of_sample(evidence: Evidence, sample: int) -> list[str]:
+    """Say everything that was called in a sample, a sentence each: rows, columns, stretches."""
+    dims = evidence.explanation.matrix_dims()
+    rows, columns, stretches = evidence.of(sample)
+    return [
+        *(of_line(evidence, dims[0], line) for line in rows.to_dict("records")),
+        *(of_line(evidence, dims[-1], line) for line in columns.to_dict("records")),
+        *(of_segment(evidence, stretch) for stretch in stretches.to_dict("records")),
+    ]
+
+
 def of_line(evidence: Evidence, dim: str, line: Mapping[Any, Any]) -> str:
     """Say what a called row or column contributes: ``sensor gyro_x: +2.3 of 3.1 logit, p <= 0.005, …``."""
     name = str(line["name"])
@@ -52,7 +63,7 @@ def span(stretch: Mapping[Any, Any]) -> str:
     first, last = stretch["start"], stretch["stop"] - 1
     coordinate = stretch.get("start_coord")
     if coordinate is not None and not (isinstance(coordinate, float) and math.isnan(coordinate)):
-        first, last = _short(coordinate), _short(stretch["stop_coord"])
+        first, last = short(coordinate), short(stretch["stop_coord"])
     return f"{first}" if stretch["length"] == 1 else f"{first} to {last}"
 
 
@@ -74,5 +85,6 @@ def _numbers(evidence: Evidence, found: Mapping[Any, Any], relevance: float) -> 
     return ", ".join(texts)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a coordinate as a text."""
     return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)

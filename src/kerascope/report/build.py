@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from kerascope.errors import BadInputError
 from kerascope.record import Array, parts
 from kerascope.report import words
 from kerascope.report.answer import answer
-from kerascope.report.data import Method, Ranked, Report, Sample, Shown, Stretch, Tables, View
+from kerascope.report.data import Method, Page, Ranked, Report, Sample, Shown, Stretch, Tables, View
 from kerascope.view.heatmap import outline, symmetric_limit
-from kerascope.view.panel import Axis, Panel, make_panel
+from kerascope.view.panel import Axis, Panel, panel_of
 from kerascope.view.text import headline, sample_label, single
 
 if TYPE_CHECKING:
@@ -30,12 +31,29 @@ MOST_CELLS = 4_000_000
 """Cells of inputs and maps in one file: about 25 MB. Fewer samples are shown where more would be needed."""
 
 
+@dataclass(frozen=True)
+class Telling:
+    """What was found out about samples beyond their maps, for a report of it.
+
+    Args:
+        page: what is told of a sample (its index among those explained), given how its input is drawn.
+        ordered: the dims along which it has stretches.
+        facts: what holds for all samples; warnings: in place of the explanation's.
+    """
+
+    page: Callable[[int, Panel], Page]
+    ordered: tuple[str, ...] = ()
+    facts: tuple[words.Fact, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 def build(
     explanations: Sequence[Explanation],
     *,
     title: str | None = None,
     truth: Any = None,
     samples: Sequence[int] | None = None,
+    telling: Telling | None = None,
 ) -> Report:
     """Collect what a report shows.
 
@@ -44,6 +62,7 @@ def build(
         title: heading; None names the model.
         truth: bool array (N, rows, columns), or (N, *S), outlined; by input where there are several.
         samples: indices of the samples shown; None takes the first 50.
+        telling: what a test says of the samples of one explanation, in place of the ranking of its map.
 
     Returns:
         The report's data.
@@ -59,19 +78,21 @@ def build(
     several = [e[chosen] for e in explanations]  # of results opened lazily, only these are read
     first = several[0]
     given = parts(first.inputs, first.input_names)
-    panels = tuple(make_panel(x[:8], dims_of(first, k), first.coords, key=k) for k, x in given.items())
+    panels = tuple(panel_of(first, k) for k in given)
     masks = [truth_mask(truth, p, (len(full), *given[p.key].shape[1:])) for p in panels]
-    labels = [sample_label(full, n) for n in chosen]
+    pages = [] if telling is None else [telling.page(n, panels[0]) for n in chosen]
+    labels = [page.label for page in pages if page.label] or [sample_label(full, n) for n in chosen]
     shown = tuple(_sample(s, n, labels[s], given, panels, masks) for s, n in enumerate(chosen))
-    dims = tuple(p.stretch_dims(first.attrs.get("ordered")) for p in panels)
+    ordered = first.attrs.get("ordered") if telling is None else telling.ordered
+    dims = tuple(p.stretch_dims(ordered) for p in panels)
     drawn = list(zip(panels, dims, strict=True))
     named = zip(several, method_labels(several), strict=True)
     return Report(
         title=heading(first) if title is None else title,
         panels=panels,
-        methods=tuple(_method(e, label) for e, label in named),
+        methods=tuple(_method(e, label, telling) for e, label in named),
         samples=shown,
-        views=tuple(v for m, e in enumerate(several) for v in _views(e, m, labels, drawn)),
+        views=tuple(v for m, e in enumerate(several) for v in _views(e, m, labels, drawn, pages)),
         value_limits=tuple(_value_limits([s.inputs[k].cells for s in shown]) for k in range(len(panels))),
         stretch_dims=dims,
         notes=tuple(dict.fromkeys([*notes, *_notes(several, panels, given)])),
@@ -126,11 +147,6 @@ def _difference(other: Explanation, first: Explanation) -> str:
         if not np.array_equal(x, known[key], equal_nan=x.dtype.kind == "f"):
             return "explains other values than the first"
     return ""
-
-
-def dims_of(e: Explanation, key: str) -> tuple[str, ...]:
-    """Return the names of an input's axes."""
-    return e.sample_dims(input=key or None)
 
 
 def choose_samples(explanations: Sequence[Explanation], samples: Sequence[int] | None) -> tuple[list[int], list[str]]:
@@ -207,13 +223,14 @@ def method_labels(explanations: Sequence[Explanation]) -> list[str]:
     return [f"{x} (no. {i + 1})" if labels.count(x) > 1 else x for i, x in enumerate(labels)]
 
 
-def _method(e: Explanation, label: str) -> Method:
+def _method(e: Explanation, label: str, telling: Telling | None) -> Method:
     said = e.attrs.get("method") or {}
     given = e.attrs.get("rules") or ()
     rules = tuple((str(r.get("node")), str(r.get("layer")), str(r.get("rule"))) for r in given)
-    warnings = tuple(str(w) for w in e.warnings)
+    warnings = tuple(str(w) for w in (e.warnings if telling is None else telling.warnings))
+    facts = (*(telling.facts if telling else ()), *words.method_facts(e))
     shown = min(targets_of(e), MOST_TARGETS)
-    return Method(label, str(said.get("question") or ""), shown, words.method_facts(e), warnings, rules)
+    return Method(label, str(said.get("question") or ""), shown, facts, warnings, rules)
 
 
 def _target_note(e: Explanation, label: str) -> list[str]:
@@ -224,6 +241,7 @@ def _target_note(e: Explanation, label: str) -> list[str]:
 
 _REDRAWN = {
     "means": "the ImageNet means are added back",
+    "standard": "the ImageNet deviations and means are put back",
     "stretch": "its values are stretched to their own range",
 }
 
@@ -249,7 +267,13 @@ def _value_limits(cells: Sequence[Array]) -> tuple[float, float]:
     return (float(min(a for a, _ in ends)), float(max(b for _, b in ends))) if ends else (0.0, 1.0)
 
 
-def _views(e: Explanation, m: int, labels: Sequence[str], drawn: Sequence[tuple[Panel, tuple[str, ...]]]) -> list[View]:
+def _views(
+    e: Explanation,
+    m: int,
+    labels: Sequence[str],
+    drawn: Sequence[tuple[Panel, tuple[str, ...]]],
+    pages: Sequence[Page],
+) -> list[View]:
     """Return the views of one explanation: every sample, target and input."""
     out = []
     for s, t in itertools.product(range(len(labels)), range(min(targets_of(e), MOST_TARGETS))):
@@ -259,19 +283,17 @@ def _views(e: Explanation, m: int, labels: Sequence[str], drawn: Sequence[tuple[
         head, name = headline(one, 0, 0, labels[s]), one.target_name(0)
         for k, ((panel, dims), cells) in enumerate(zip(drawn, maps, strict=True)):
             cells = cells.reshape(panel.rows.size, panel.columns.size).astype(np.float32)
-            tables = tables_of(one, panel, dims)
-            out.append(_view((m, s, t, k), name, cells, tables, head, answer(cells, panel, tables), facts))
+            if pages:
+                page = replace(pages[s], facts=(*pages[s].facts, *facts))
+            else:
+                tables = tables_of(one, panel, dims)
+                page = Page(head, (answer(cells, panel, tables),), tables, facts)
+            out.append(_view((m, s, t, k), page.target or name, cells, page))
     return out
 
 
 def _view(
-    place: tuple[int, int, int, int],
-    target_name: str,
-    cells: npt.NDArray[np.float32],
-    tables: Tables,
-    head: str,
-    text: str,
-    facts: tuple[words.Fact, ...],
+    place: tuple[int, int, int, int], target_name: str, cells: npt.NDArray[np.float32], page: Page
 ) -> View:
     return View(
         *place,
@@ -281,10 +303,10 @@ def _view(
         tight=symmetric_limit(cells, quantile=0.99),
         row_sums=cells.sum(axis=1, dtype=np.float64).astype(np.float32),
         column_sums=cells.sum(axis=0, dtype=np.float64).astype(np.float32),
-        tables=tables,
-        headline=head,
-        answer=text,
-        facts=facts,
+        tables=page.tables,
+        headline=page.headline,
+        findings=page.findings,
+        facts=page.facts,
     )
 
 

@@ -18,13 +18,18 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Ranked:
-    """A ranked row or column: signed sum, sum of absolute values, share of all absolute relevance."""
+    """A ranked row or column: signed sum, sum of absolute values, share of all absolute relevance.
+
+    ``more``: texts for the table's further columns; ``strong``: it stands out.
+    """
 
     index: int
     name: str
     sum: float
     abs_sum: float
     share: float
+    more: tuple[str, ...] = ()
+    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Stretch:
         sign: 1 or -1.
         start, stop: indices, ``stop`` exclusive; span: the same in words, with real coordinates.
         score: relevance it sums to times the sign, less the offset; share: of all absolute relevance.
+        more: texts for the table's further columns.
     """
 
     dim: str
@@ -48,6 +54,7 @@ class Stretch:
     span: str
     score: float
     share: float
+    more: tuple[str, ...] = ()
 
     @property
     def signed(self) -> float:
@@ -55,13 +62,73 @@ class Stretch:
         return self.sign * self.score
 
 
+ADDS_UP = "Sums are signed and add up to the sum of the map; share is the part of the sum of absolute relevance."
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A table of texts."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A small plot: means, and how far single ones scatter (one standard deviation) around them."""
+
+    title: str
+    axis: str
+    at: tuple[float, ...]
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Tables:
-    """Ranked rows and columns, largest absolute sum first, and stretches by axis, best score first."""
+    """Ranked rows and columns, best first, and stretches by axis, best first.
+
+    Args:
+        rows, columns: largest absolute sum first, unless the tables were made by a test.
+        stretches: by the dim along which they run.
+        line_header, stretch_header: further columns of the tables.
+        note: what stands below them.
+        others, curves: tables and small plots that follow.
+        all_drawn: every stretch of the table is drawn, not only those near the best one.
+        wide: each table takes the whole width.
+    """
 
     rows: tuple[Ranked, ...] = ()
     columns: tuple[Ranked, ...] = ()
     stretches: dict[str, tuple[Stretch, ...]] = field(default_factory=dict)
+    line_header: tuple[str, ...] = ()
+    stretch_header: tuple[str, ...] = ()
+    note: str = ADDS_UP
+    others: tuple[Plain, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    all_drawn: bool = False
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is told of a sample in place of what its map alone says.
+
+    Args:
+        headline: its heading.
+        findings: one sentence each.
+        tables: the ranked tables.
+        facts: put in front of those of the explanation.
+        target, label: what it speaks for, and the sample's name; empty: as the explanation has them.
+    """
+
+    headline: str
+    findings: tuple[str, ...]
+    tables: Tables
+    facts: tuple[Fact, ...] = ()
+    target: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +140,7 @@ class View:
         limit: the largest absolute value; tight: 99 % of the cells stay below. Colours end at one of them.
         row_sums, column_sums: float32 profiles, the sums of ``cells``.
         tables: ranked rows, columns and stretches.
-        headline, answer: the sentences on top.
+        headline, findings: the sentences on top.
         facts: what was explained, for this sample and target.
     """
 
@@ -89,8 +156,14 @@ class View:
     column_sums: Floats
     tables: Tables
     headline: str
-    answer: str
+    findings: tuple[str, ...]
     facts: tuple[Fact, ...]
+
+    @property
+    def answer(self) -> str:
+        """The first finding, and how many more there are."""
+        more = len(self.findings) - 1
+        return f"{self.findings[0]}{f' ({more} more)' if more else ''}"
 
     @property
     def key(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kerascope.errors import OutputExistsError
-from kerascope.report.data import Report, Stretch, View
+from kerascope.report.data import Curve, Report, Stretch, Tables, View
 from kerascope.view.panel import Axis, Panel, count_drawn
 from kerascope.view.text import number, percent
 
@@ -40,7 +40,7 @@ def render(report: Report) -> str:
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
     )
-    environment.filters.update(signed=lambda x: number(x, signed=True), percent=percent)
+    environment.filters.update(signed=lambda x: number(x, signed=True), percent=percent, drawn=drawn_curve)
     scripts = [*_bokeh_scripts(), (folder / "report.js").read_text("utf-8")]
     sizes = (
         len(report.samples),
@@ -56,10 +56,35 @@ def render(report: Report) -> str:
         scripts=[Markup(script) for script in scripts],
         choices=max(sizes) > 1,
         boxes=any(report.stretch_dims),
+        all_drawn=any(view.tables.all_drawn for view in report.views),
         truth=any(i.outline for s in report.samples for i in s.inputs),
         shown_rows=SHOWN_ROWS,
         grades=GRADES,
     )
+
+
+def drawn_curve(curve: Curve, width: int = 520, height: int = 120) -> dict[str, Any]:
+    """Return a curve in pixels: points of its line and its band, the level of zero, and the labels of its ends."""
+    at, mean, spread = (np.asarray(v, dtype=float) for v in (curve.at, curve.mean, curve.spread))
+    low, high = float((mean - spread).min()), float((mean + spread).max())
+    room = (high - low) or 1.0
+    x = (at - at[0]) / ((at[-1] - at[0]) or 1.0) * width
+
+    def y(values: Any) -> Any:
+        return height - (np.asarray(values) - low) / room * height
+
+    def points(xs: Any, ys: Any) -> str:
+        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))
+
+    return {
+        "width": width,
+        "height": height,
+        "line": points(x, y(mean)),
+        "band": points(np.concatenate([x, x[::-1]]), np.concatenate([y(mean - spread), y(mean + spread)[::-1]])),
+        "zero": float(y(0.0)) if low <= 0 <= high else None,
+        "ends": (f"{at[0]:g}", f"{at[-1]:g}"),
+        "range": (number(low), number(high)),
+    }
 
 
 def _bokeh_scripts() -> list[str]:
@@ -132,14 +157,17 @@ def _view(view: View, panel: Panel, place: int) -> dict[str, Any]:
         "across": _floats(across),
         "lead": max(lines, key=lambda r: r.sum).index if lines else 0,
         "boxes": {
-            dim: [{"line": s.line, "start": s.start, "stop": s.stop, "sign": s.sign} for s in _drawn(found)]
+            dim: [
+                {"line": s.line, "start": s.start, "stop": s.stop, "sign": s.sign} for s in _drawn(found, view.tables)
+            ]
             for dim, found in view.tables.stretches.items()
         },
     }
 
 
-def _drawn(found: Sequence[Stretch]) -> Sequence[Stretch]:
-    return found[: count_drawn([s.score for s in found[:SHOWN_ROWS]])]
+def _drawn(found: Sequence[Stretch], tables: Tables) -> Sequence[Stretch]:
+    shown = found[:SHOWN_ROWS]
+    return shown if tables.all_drawn else shown[: count_drawn([s.score for s in shown])]
 
 
 def _floats(values: Any) -> str:
