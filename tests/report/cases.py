@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,18 @@ def photo(size: tuple[int, int] = (96, 128), count: int = 2, channels: int = 3, 
     values = 0.001 * np.repeat(np.stack(maps)[..., None], channels, axis=-1)
     inputs = np.stack(samples) if channels == 3 else np.stack(samples).mean(axis=-1, keepdims=True)
     return explanation(values, inputs, dims=("row", "column", "channel"), **more)
+
+
+def prepared(kind: str = "standard", class_names: tuple[str, ...] = ("cat", "dog", "bird", "fish")) -> Explanation:
+    """The pictures of `photo` as a network for ImageNet takes them, which says so."""
+    e = photo(class_names=class_names)
+    pixels = np.rint(e.inputs * 255.0)
+    given = {
+        "standard": (pixels / 255.0 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225]),
+        "means": pixels[..., ::-1] - np.array([103.939, 116.779, 123.68]),
+    }[kind]
+    said = {"name": "densenet" if kind == "standard" else "vgg16", "kind": kind, "text": ""}
+    return dataclasses.replace(e, inputs=given.astype(np.float32), attrs={**e.attrs, "preprocess": said})
 
 
 def line(count: int = 2, **more: Any) -> Explanation:

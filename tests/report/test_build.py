@@ -159,6 +159,16 @@ def test_pictures_keep_their_colours():
     assert "the strongest pixel is at row " in report.view().answer
 
 
+@pytest.mark.parametrize("kind", ["means", "standard"])
+def test_pictures_that_were_prepared_are_turned_back(kind):
+    report = build([cases.prepared(kind)])
+    for sample, inputs in zip(report.samples, cases.photo().inputs, strict=True):
+        np.testing.assert_array_equal(sample.inputs[0].photo, np.rint(inputs * 255.0))
+    assert report.notes[0].startswith("To show the picture, the ImageNet ")
+    assert report.view(sample=1).headline.startswith("Sample 1: class dog, logit ")
+    assert report.view(sample=1).target_name == "dog"
+
+
 def test_samples_over_the_limit_are_left_out_and_it_is_said(monkeypatch):
     report = build([cases.sensors(60)])
     assert [s.index for s in report.samples] == list(range(50))

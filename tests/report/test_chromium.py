@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kerascope.report import report
+from kerascope.view.heatmap import pale, palette, to_hex
 from kerascope.view.text import number
 from tests.report import cases
 from tests.report.browser import Browser
@@ -92,6 +93,22 @@ def test_it_is_drawn_and_asks_for_nothing(browser, tmp_path, make, request):
     quiet(browser)
 
 
+def test_a_photograph_lies_under_its_map(browser, tmp_path):
+    e = cases.prepared("means")
+    browser.open(report(e, tmp_path / "photo.html"), "#sample=1")
+    assert browser.js("document.querySelector('#answer h2').textContent").startswith("Sample 1: class dog, logit ")
+    shown = "Bokeh.documents.at(-1).get_model_by_name({!r}).data"
+    pixels = np.rint(cases.photo().inputs[1] * 255.0).astype(np.uint8)
+    packed = np.array(browser.js(f"Array.from({shown.format('photo')}.image[0])"), dtype=np.uint32)
+    np.testing.assert_array_equal(packed.view(np.uint8).reshape(96, 128, 4)[..., :3], pixels)
+    grey = np.array(browser.js(f"Array.from({shown.format('pale')}.grey[0])")).reshape(96, 128)
+    np.testing.assert_array_equal(grey, pale(pixels)[..., 0])
+    np.testing.assert_allclose(browser.js(MAP), e.matrix(1).ravel(), rtol=1e-6)
+    clear = browser.js("Bokeh.documents.at(-1).get_model_by_name('clear-colours').palette")
+    assert (clear[127][-2:], clear[0][-2:], clear[-1][-2:]) == ("00", "bf", "bf")  # the photograph shows through
+    quiet(browser)
+
+
 def test_the_policy_holds(browser, tmp_path):
     """Break it on purpose: a script put in, a picture and a request from elsewhere."""
     path = report(cases.table(), tmp_path / "policy.html")
@@ -111,6 +128,25 @@ def test_the_policy_holds(browser, tmp_path):
 def two_methods():
     e = cases.sensors(3)
     return e, dataclasses.replace(e, values=-0.5 * e.values, explained=e.explained * 2, attrs=cases.attrs("lrp"))
+
+
+def test_methods_stand_side_by_side(browser, tmp_path):
+    """Every method's map as a small picture: colours of the same palette, and a click shows it in full."""
+    e, other = two_methods()
+    browser.open(report([e, other], tmp_path / "beside.html"), "#sample=1")
+    colours = np.array([list(bytes.fromhex(code[1:7])) for code in to_hex(palette("relevance"))])
+    for m, one in enumerate((e, other)):
+        map_ = one.values[1].T
+        canvas = f"document.getElementById('beside-{m}')"
+        pixels = f"Array.from({canvas}.getContext('2d').getImageData(0, 0, {map_.shape[1]}, {map_.shape[0]}).data)"
+        drawn = np.array(browser.js(pixels)).reshape(*map_.shape, 4)
+        assert (drawn[..., 3] == 255).all()
+        places = np.floor((map_ / np.abs(map_).max() + 1) / 2 * (len(colours) - 1) + 0.5).astype(int)
+        assert np.mean(np.all(drawn[..., :3] == colours[places], axis=-1)) > 0.99  # float32 may round to a neighbour
+    browser.js("document.querySelectorAll('.beside button')[1].click()")
+    browser.wait("document.body.dataset.shown === '1-1-0-0'")
+    assert browser.js("document.querySelectorAll('.beside button')[1].classList.contains('chosen')")
+    quiet(browser)
 
 
 def test_selectors_change_map_texts_and_address(browser, tmp_path):

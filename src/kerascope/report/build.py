@@ -230,7 +230,8 @@ def _method(e: Explanation, label: str, telling: Telling | None) -> Method:
     warnings = tuple(str(w) for w in (e.warnings if telling is None else telling.warnings))
     facts = (*(telling.facts if telling else ()), *words.method_facts(e))
     shown = min(targets_of(e), MOST_TARGETS)
-    return Method(label, str(said.get("question") or ""), shown, facts, warnings, rules)
+    family, question = (str(said.get(key) or "") for key in ("family", "question"))
+    return Method(label, family, question, shown, facts, warnings, rules)
 
 
 def _target_note(e: Explanation, label: str) -> list[str]:

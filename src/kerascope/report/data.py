@@ -176,6 +176,7 @@ class Method:
     """What holds for all maps of one explanation."""
 
     label: str
+    family: str
     question: str
     targets: int
     facts: tuple[Fact, ...]

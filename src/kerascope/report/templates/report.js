@@ -172,6 +172,35 @@
     doc.get("truth").data = { ...out, y0: out.x0.map(() => range[0]), y1: out.x0.map(() => range[1]) };
   }
 
+  /* Every method's map of what is shown, small. */
+  function drawBeside(doc, panel) {
+    const height = panel.down.names.length, width = panel.across.names.length;
+    const colours = doc.get("colours");
+    data.methods.forEach((method, m) => {
+      const canvas = byId("beside-" + m);
+      if (!canvas || !colours) return;
+      const target = Math.min(state.target, method.targets.length - 1);
+      const view = data.views[[m, state.sample, target, state.input].join("-")];
+      const map = doc.stores.maps.image[view.map], limit = view[options.limit] || 1, last = colours.palette.length - 1;
+      canvas.width = width; canvas.height = height;
+      canvas.style.aspectRatio = panel.kind === "picture" ? width + " / " + height : "2 / 1";
+      const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+      for (let i = 0; i < width * height; i++) {
+        const place = Math.round((Math.max(-1, Math.min(1, map[i] / limit)) + 1) / 2 * last);
+        const [r, g, b] = Number.isFinite(map[i]) ? rgb(colours.palette[place]) : [190, 190, 190];
+        image.data.set([r, g, b, 255], 4 * i);
+      }
+      context.putImageData(image, 0, 0);
+      canvas.closest("button").classList.toggle("chosen", m === state.method);
+    });
+  }
+
+  /* Bokeh keeps colours as texts, #rrggbb, or as numbers, 0xrrggbbaa. */
+  function rgb(colour) {
+    const code = typeof colour === "number" ? colour >>> 8 : parseInt(colour.slice(1, 7), 16);
+    return [code >> 16 & 255, code >> 8 & 255, code & 255];
+  }
+
   /* --- texts, selectors ------------------------------------------------------------------------------------- */
 
   function swap(id, source) {
@@ -212,6 +241,7 @@
     data.panels.forEach((_, i) => { byId("plots-" + i).hidden = i !== state.input; });
     const doc = await panelDoc(state.input);
     if (panel.kind === "line") drawPoints(doc, panel, view); else drawMatrix(doc, panel, view);
+    drawBeside(doc, panel);
     document.body.dataset.shown = viewKey();
   }
 
@@ -248,6 +278,9 @@
       byId(id).addEventListener("change", (event) => { options[key] = event.target.value; show(); });
     }
     byId("select-dim").addEventListener("change", (event) => { options.dim[state.input] = event.target.value; show(); });
+    for (const button of document.querySelectorAll(".beside button")) {
+      button.addEventListener("click", () => choose({ method: Number(button.dataset.method) }));
+    }
     const last = data.samples.length - 1;
     byId("previous").addEventListener("click", () => choose({ sample: Math.max(0, state.sample - 1) }));
     byId("next").addEventListener("click", () => choose({ sample: Math.min(last, state.sample + 1) }));
