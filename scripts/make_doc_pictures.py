@@ -1,4 +1,7 @@
-"""Make the pictures of the tutorial by running its own blocks: `KERAS_BACKEND=jax python scripts/make_doc_pictures.py`."""
+"""Make the pictures of the tutorial by running its own blocks.
+
+KERAS_BACKEND=jax python scripts/make_doc_pictures.py
+"""
 
 from __future__ import annotations
 

@@ -85,6 +85,14 @@ FROM_INNVESTIGATE = """# Coming from iNNvestigate
 iNNvestigate 2.1.2 ends at TensorFlow 2.14 and Keras 2. Its names go on here, on Keras 3 with TensorFlow, JAX or PyTorch:
 
 ```python
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # or "tensorflow" or "torch": before Keras is imported
+import kerascope as ks
+
+model = ks.load_model(ks.datasets.demo_file("planted.keras"))
+x, x_train = ks.datasets.planted(5, seed=1).x[..., None], ks.datasets.planted(100, seed=2).x[..., None]
+
 analyzer = ks.create_analyzer("lrp.sequential_preset_a_flat", model)
 relevance = analyzer.analyze(x)
 analyzer = ks.create_analyzer("gradient", model, neuron_selection_mode="index")

@@ -42,14 +42,17 @@ def explain(
 
 @overload
 def explain(
-    model: keras.Model | str | os.PathLike[str], x: Any, method: Sequence[str | Method], **how: Any
+    model: keras.Model | str | os.PathLike[str],
+    x: Any,
+    method: list[str | Method] | tuple[str | Method, ...],
+    **how: Any,
 ) -> list[Explanation]: ...
 
 
 def explain(
     model: keras.Model | str | os.PathLike[str],
     x: Any,
-    method: str | Method | Sequence[str | Method] | None = None,
+    method: str | Method | list[str | Method] | tuple[str | Method, ...] | None = None,
     *,
     target: Any = None,
     background: Any = None,
@@ -100,7 +103,7 @@ def explain(
     how: dict[str, Any] = {"background": background, "batch_size": batch_size, "memory_budget": memory_budget}
     names: dict[str, Any] = {"dims": dims, "coords": coords, "class_names": class_names}
     asked: dict[str, Any] = {"target": target, "seed": seed, "progress": progress, **names}
-    if method is None or isinstance(method, (str, Method)):
+    if not isinstance(method, (list, tuple)):
         return Explainer(model, method, **how, **options)(x, **asked)
     chosen = registry.as_methods(method, options)
     first = Explainer(model, chosen[0], **how)

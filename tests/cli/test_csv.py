@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerascope.cli.csv_data import files_in, natural_order, read_matrices, read_matrix
+from kerascope.cli.csv_data import natural_order, read_matrices, read_matrix
+from kerascope.cli.io import files_in
 from kerascope.errors import BadInputError
 
 pytestmark = pytest.mark.backend_free

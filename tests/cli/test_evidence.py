@@ -75,6 +75,17 @@ def test_json_holds_the_tables(run: Run, asked: list[Any], model_file: Path, fil
         assert [line["start"] for line in one["segments"]] == segments["start"].tolist()
 
 
+def test_lines_are_grouped(run: Run, asked: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "kinds.txt").write_text("motion\nmotion\nfield", encoding="utf-8")
+    for words in (tmp_path / "kinds.txt", f"sensor={tmp_path / 'kinds.txt'}"):
+        ran = run(*asked, "--groups", words, "--json")
+        assert ran.status == 0, ran.err
+        given = json.loads(ran.out)
+        assert given["groups"] == {"sensor": [[0, 1], [2]]}
+        names = {line["name"] for one in given["samples"] for line in one["columns"]}
+        assert names <= {"acc+gyr", "mag"}
+
+
 def test_the_store_opens_as_evidence(run: Run, asked: list[Any], tmp_path: Path) -> None:
     ran = run(*asked, "--out", tmp_path / "found.zarr")
     assert ran.status == 0, ran.err
@@ -90,6 +101,8 @@ def test_the_store_opens_as_evidence(run: Run, asked: list[Any], tmp_path: Path)
         (["--sign", "plus"], 1, "Unknown sign 'plus'"),
         (["--level", "7"], 1, "level must lie between 0 and 1"),
         (["--ordered", "sensr"], 1, "Unknown ordered dim 'sensr'"),
+        (["--groups", "1.5"], 1, "correlation at which lines are tested together"),
+        (["--groups", "nowhere.txt"], 1, "--groups: there is no file nowhere.txt"),
         (["--samples", "x"], 2, "no range of samples"),
     ],
 )

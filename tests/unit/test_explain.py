@@ -75,7 +75,7 @@ def test_several_methods_at_once_trace_the_model_once(monkeypatch):
     model, counts = convolutional(), Counts(monkeypatch)
     x = draw(2, 6, 5, 1)
     methods = ["gradient", ks.LRP("epsilon", epsilon=0.5), "lrp.epsilon", "integrated_gradients"]
-    found = ks.explain(model, x, methods, baseline="zeros", epsilon=0.25, steps=4)
+    found = ks.explain(model, x, methods, baseline=0.5, epsilon=0.25, steps=4)
     assert counts.traces == 1
     assert [e.method_name for e in found] == ["gradient", "lrp.epsilon", "lrp.epsilon", "integrated_gradients"]
     assert [e.method.options.get("epsilon") for e in found] == [None, 0.5, 0.25, None]
@@ -462,10 +462,10 @@ def test_memory_budget_bounds_the_rows_of_a_pass(monkeypatch):
         return run(self, key, build, inputs, selection, extra)
 
     monkeypatch.setattr(Session, "run", counted)
-    whole = ks.explain(model, x, "integrated_gradients", baseline="zeros", steps=16)
+    whole = ks.explain(model, x, "integrated_gradients", baseline=0.5, steps=16)
     widest = max(rows)
     rows.clear()
-    tight = ks.explain(model, x, "integrated_gradients", baseline="zeros", steps=16, memory_budget=2000)
+    tight = ks.explain(model, x, "integrated_gradients", baseline=0.5, steps=16, memory_budget=2000)
     assert max(rows) < widest
     np.testing.assert_allclose(tight.values, whole.values, rtol=1e-5, atol=1e-6)
     assert tight.attrs["memory_budget"] == 2000

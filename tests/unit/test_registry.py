@@ -202,3 +202,9 @@ def test_an_option_the_composite_does_not_read_is_refused():
 def test_the_recommended_method():
     assert recommended(background=False)[0] == "lrp"
     assert recommended(background=True)[0] == "integrated_gradients"
+
+
+def test_a_record_lists_the_options_that_are_read():
+    assert set(config_of(METHODS["lrp.z_plus"])["options"]) == {"composite", "bias", "start"}
+    assert set(config_of(METHODS["lrp.epsilon"])["options"]) == {"composite", "bias", "start", "epsilon"}
+    assert method_from_config(config_of(METHODS["lrp.gamma"])) == METHODS["lrp.gamma"]

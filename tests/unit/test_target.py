@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
 import kerascope as ks
+from kerascope.model.primitives import Activation
 from tests.unit.models import convolutional, draw, kernel, linear, map_output, two_heads
 
 X = draw(5, 3, 2)
@@ -76,6 +79,30 @@ def test_several_targets_add_an_axis(model, explainer, target):
     assert e.target.tolist() == [[0, 1, 2, 3]] * 5
     np.testing.assert_allclose(e.explained, logits_of(model), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(e.values, gradient_of(model, e.target), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["gradient", "guided_backprop", "lrp", "deep_taylor", "grad_cam"])
+def test_several_targets_share_one_forward_pass(method, monkeypatch):
+    """Uncompiled: the activations are computed as often for four targets as for one."""
+    model, x = convolutional(), draw(3, 6, 5, 1)
+    explainer = ks.Explainer(model, method, compile=False)
+    explainer.prepare(x)
+    relus = []
+    original = Activation.__call__
+
+    def counted(self, *tensors):
+        relus.append(self)
+        return original(self, *tensors)
+
+    def count(target):
+        relus.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ks.KerascopeWarning)
+            explainer(x, target=target)
+        return len(relus)
+
+    monkeypatch.setattr(Activation, "__call__", counted)
+    assert count([[0, 1, 2, 0]] * 3) == count([[1]] * 3) > 0
 
 
 def test_one_column_of_targets_keeps_its_axis(explainer):

@@ -36,14 +36,6 @@ def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p], str(path)
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Return the CSV files of a folder, sorted naturally."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    if not files:
-        raise BadInputError(f"{folder} is neither a Zarr store nor a folder of .csv files.")
-    return sorted(files, key=natural_order)
-
-
 def read_matrices(files: Sequence[Path]) -> tuple[np.ndarray, Matrix]:
     """Return the matrices of several files, (N, H, W), and the first of them for its names.
 

@@ -143,9 +143,9 @@ def run(request: Request) -> None:
     _print(found)
     if request.out or request.report:
         terminal.stdout().print()
-    for what, path in (("Saved", request.out), ("Report", request.report)):
-        if path:
-            terminal.stdout().print(f"{what} {path}", soft_wrap=True)
+    for what, place in (("Saved", request.out), ("Report", request.report)):
+        if place:
+            terminal.stdout().print(f"{what} {place}", soft_wrap=True)
 
 
 def _find(request: Request) -> Evidence:

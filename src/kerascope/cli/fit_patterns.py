@@ -30,6 +30,7 @@ def fit_patterns(
     data: opt.Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("patterns.npz"),
     estimator: Estimator = None,
+    preprocess: opt.Preprocess = None,
     samples: opt.Samples = None,
     batch_size: opt.BatchSize = 32,
     json: opt.Json = False,
@@ -53,17 +54,17 @@ def fit_patterns(
     with terminal.only_json(json):
         terminal.start_backend(quiet=quiet)
         wanted = parse.estimator(estimator or [])
-        found = _fit(
-            *(model, data, chosen, wanted, batch_size),
+        found, warned = _fit(
+            *(model, data, chosen, wanted, batch_size, preprocess),
             unsafe=unsafe,
             custom_objects=custom_objects or [],
             quiet=quiet,
         )
         found.save(out, overwrite=force)
     if json:
-        terminal.print_json(_as_data(found, model, data, out))
+        terminal.print_json({**_as_data(found, model, data, out), "warnings": list(warned)})
     else:
-        _print(terminal.stdout(), found, out)
+        _print(terminal.stdout(), found, warned, out)
 
 
 def _fit(
@@ -72,14 +73,16 @@ def _fit(
     chosen: slice | None,
     estimator: Any,
     batch_size: int,
+    preprocess: str | None,
     *,
     unsafe: bool,
     custom_objects: Sequence[Path],
     quiet: bool,
-) -> Patterns:
-    """Read the model and the data, and fit."""
+) -> tuple[Patterns, tuple[str, ...]]:
+    """Read the model and the data, and fit; return what to know beside the patterns."""
     from kerascope.cli import io, parse
     from kerascope.cli.custom import load_custom_objects
+    from kerascope.cli.pictures import pictures_of
     from kerascope.cli.terminal import progress_bar
     from kerascope.errors import BadInputError, KerascopeWarning, UnknownNameError
     from kerascope.model.load import load_model
@@ -87,11 +90,14 @@ def _fit(
 
     model = load_model(path, unsafe=unsafe, custom_objects=load_custom_objects(custom_objects))
     inputs = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
-    read = io.read_data(data, inputs=inputs).chosen(chosen)
+    pictures = pictures_of(model, preprocess)
+    read = io.read_data(data, inputs=inputs, pictures=pictures).chosen(chosen)
+    pictures.check_used()
     with progress_bar("Fitting patterns", quiet=quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", KerascopeWarning)  # printed with the table
         try:
-            return Patterns.fit(model, read.values, estimator=estimator, batch_size=batch_size, progress=progress)
+            found = Patterns.fit(model, read.values, estimator=estimator, batch_size=batch_size, progress=progress)
+            return found, (*found.warnings, *pictures.warnings)
         except UnknownNameError as error:
             raise parse.wrong_usage(error, "--estimator") from error
         except BadInputError as error:
@@ -111,11 +117,10 @@ def _as_data(found: Patterns, model: Path, data: Sequence[str], out: Path) -> di
         "patterns": str(out),
         **{name: getattr(found, name) for name in ("fingerprint", "estimator", "samples")},
         "layers": found.table().to_dict("records"),
-        "warnings": list(found.warnings),
     }
 
 
-def _print(console: Console, found: Patterns, out: Path) -> None:
+def _print(console: Console, found: Patterns, warned: Sequence[str], out: Path) -> None:
     """Print a table of the layers for people."""
     from rich.table import Table
     from rich.text import Text
@@ -130,6 +135,6 @@ def _print(console: Console, found: Patterns, out: Path) -> None:
         numbers = (f"{row[key]:,}" for key in ("neurons", "reads", "observations", "fewest", "dead"))
         table.add_row(*(Text(str(row[key])) for key in ("layer", "kind", "estimator")), *numbers)
     console.print(table)
-    for text in found.warnings:
+    for text in warned:
         console.print(Text(f"Warning: {text}", style="yellow"), soft_wrap=True)
     console.print(f"Saved {out}", soft_wrap=True)

@@ -1,8 +1,8 @@
 """DATA on the command line: from files to arrays, with the names that lie beside them.
 
-`.npy`, `.npz`, Zarr and HDF5 (`file::key` picks an array), `.csv` (one matrix a file; several files or a
-folder are samples). Arrays stay on disk until they are needed where the format allows it. Nothing pickled is
-ever opened.
+`.npy`, `.npz`, Zarr and HDF5 (`file::key` picks an array), `.csv` (one matrix a file) and `.png`, `.jpg` (one
+picture a file); several files or a folder of these are samples. Arrays and pictures stay on disk until they are
+needed where the format allows it. Nothing pickled is ever opened.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerascope.cli import csv_data
 from kerascope.errors import BadInputError, KerascopeError, unknown_name
 
-FORMATS = "Known: .npy, .npz, .csv, Zarr and HDF5 (file::key picks an array)."
+if TYPE_CHECKING:
+    from kerascope.cli.pictures import Pictures
+
+FORMATS = "Known: .npy, .npz, .csv, .png, .jpg, Zarr and HDF5 (file::key picks an array)."
+PICTURES = (".png", ".jpg", ".jpeg")
 _H5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _H5_SUFFIXES = (".h5", ".hdf5", ".he5", ".nc", ".mat")
 
@@ -82,13 +86,14 @@ class Data:
         return chosen, coords
 
 
-def read_data(specs: Sequence[str], *, inputs: Sequence[str] = ()) -> Data:
+def read_data(specs: Sequence[str], *, inputs: Sequence[str] = (), pictures: Pictures | None = None) -> Data:
     """Read DATA.
 
     Args:
-        specs: one file or folder, with `::key` where it holds several arrays; or several `.csv` files.
+        specs: one file or folder, with `::key` where it holds several arrays; or several `.csv` files or pictures.
         inputs: names of the model's inputs; an archive that holds an array for each of several is taken
             whole.
+        pictures: how pictures become samples of the model; None: none are read.
 
     Returns:
         The samples and their names.
@@ -102,17 +107,20 @@ def read_data(specs: Sequence[str], *, inputs: Sequence[str] = ()) -> Data:
     for path, _ in paths:
         if not path.exists():
             raise BadInputError(f"There is no data file {path}.")
-    if len(paths) > 1 or paths[0][0].suffix.lower() in csv_data.SUFFIXES:
-        return _read_csv([path for path, _ in paths])
     path, key = paths[0]
-    if path.is_dir() and not _is_zarr(path):
-        return _read_csv(csv_data.files_in(path))
+    files = [path for path, _ in paths]
+    if len(files) == 1 and path.is_dir() and not _is_zarr(path):
+        files = files_in(path)
+    if files[0].suffix.lower() in PICTURES:
+        return _read_pictures(files, key, pictures)
+    if len(files) > 1 or files[0].suffix.lower() in csv_data.SUFFIXES:
+        return _read_csv(files)
     return _reader(path)(path, key, inputs)
 
 
-def read_array(spec: str, *, inputs: Sequence[str] = ()) -> Any:
+def read_array(spec: str, *, inputs: Sequence[str] = (), pictures: Pictures | None = None) -> Any:
     """Read one array, or a dict of them for a model with several inputs; see `read_data`."""
-    return read_data([spec], inputs=inputs).values
+    return read_data([spec], inputs=inputs, pictures=pictures).values
 
 
 def read_names(spec: str, what: str) -> np.ndarray:
@@ -363,26 +371,50 @@ def _source(path: Path, keys: Sequence[str]) -> str:
     return f"{path}::{keys[0]}" if len(keys) == 1 else str(path)
 
 
-def _read_csv(paths: Sequence[Path]) -> Data:
-    """Read CSV files as samples, in natural order."""
-    other = [path for path in paths if path.is_dir() or path.suffix.lower() not in csv_data.SUFFIXES]
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that are samples: matrices or pictures, sorted naturally."""
+    found = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+    files = [p for p in found if p.suffix.lower() in (*csv_data.SUFFIXES, *PICTURES)]
+    if not files:
+        raise BadInputError(f"{folder} is neither a Zarr store nor a folder of .csv files or pictures.")
+    return sorted(files, key=csv_data.natural_order)
+
+
+def _of_one_kind(paths: Sequence[Path], suffixes: Sequence[str], what: str) -> tuple[list[Path], np.ndarray, str]:
+    """Return files in natural order, their names, and all of them in words; refuse files of another kind."""
+    other = [path for path in paths if path.is_dir() or path.suffix.lower() not in suffixes]
     if other:
         raise BadInputError(
-            f"Several DATA must all be .csv files, one matrix each; {other[0]} is not. Other formats hold "
-            f"all "
-            "samples in one file."
+            f"Several DATA must all be {what} each; {other[0]} is not. Other formats hold all samples in one file."
         )
     files = sorted(paths, key=csv_data.natural_order)
+    names: list[str] = [str(file) for file in files]
+    for shorter in ([file.name for file in files], [file.stem for file in files]):
+        names = shorter if len(set(shorter)) == len(files) else names
+    source = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    return files, np.array(names), source
+
+
+def _read_pictures(paths: Sequence[Path], key: str | None, pictures: Pictures | None) -> Data:
+    """Read pictures as samples, in natural order."""
+    files, names, source = _of_one_kind(paths, PICTURES, "pictures, one sample")
+    if key is not None:
+        raise BadInputError(f"{files[0]} holds one picture: leave ::{key} out.")
+    if pictures is None:
+        raise BadInputError(f"{files[0]} is a picture; here an array is wanted. Save it with numpy.save.")
+    return Data(values=pictures.read(files), source=source, samples=names)
+
+
+def _read_csv(paths: Sequence[Path]) -> Data:
+    """Read CSV files as samples, in natural order."""
+    files, names, source = _of_one_kind(paths, csv_data.SUFFIXES, ".csv files, one matrix")
     values, first = csv_data.read_matrices(files)
-    names = [file.stem for file in files]
-    if len(set(names)) < len(names):
-        names = [str(file) for file in files]
     axis_names = {0: first.rows, 1: first.columns}
     return Data(
         values=values,
-        source=str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more",
+        source=source,
         axis_names={axis: np.array(n) for axis, n in axis_names.items() if n is not None},
-        samples=np.array(names),
+        samples=names,
     )
 
 

@@ -12,6 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kerascope.report.answer import answer
+from kerascope.report.data import Tables as Found
+from kerascope.view.panel import panel_of
 from kerascope.view.text import explained_word, headline, is_class, number, percent, sample_label
 
 if TYPE_CHECKING:
@@ -32,12 +35,14 @@ def tables_of(e: Explanation, *, input: str | None = None) -> dict[str, pd.DataF
     """Return the ranked tables of an explanation by title: lines along each matrix dim, stretches along each.
 
     Stretches along a dim with names (sensors, genes) are left out where the other dim has none: neighbours
-    there seldom mean anything.
+    there seldom mean anything. Those along the pixels of a picture are left out too.
     """
     dims = e.matrix_dims(input=input)
     tables = {dims[0]: e.rows(input=input)}
     if len(dims) > 1:
         tables[dims[1]] = e.columns(input=input)
+    if panel_of(e, input or "").kind == "picture":
+        return tables
     named = [dim for dim in dims if dim in e.coords and e.coords[dim].dtype.kind in "OUT"]
     for dim in dims:
         if dim not in named or len(named) == len(dims):
@@ -65,7 +70,7 @@ def print_explanation(console: Console, e: Explanation, *, labels: Sequence[str]
 
 def print_method(console: Console, e: Explanation) -> None:
     """Print the method, what it explained, how well its map adds up, and the warnings."""
-    said = {key: e.attrs.get(key) or {} for key in ("method", "output", "target", "model", "baseline")}
+    said = {key: e.attrs.get(key) or {} for key in ("method", "output", "target", "model", "baseline", "preprocess")}
     console.print()
     console.print(Text(e.method_name, style="bold underline"), Text(str(said["method"].get("question", ""))))
     if e.attrs.get("method_reason"):
@@ -77,6 +82,8 @@ def print_method(console: Console, e: Explanation) -> None:
         f"{said['target'].get('text', 'of the target')}; {count}, model {said['model'].get('name', '')!r}",
         soft_wrap=True,
     )
+    if said["preprocess"].get("text"):
+        console.print(f"  pictures: {said['preprocess']['text']}", soft_wrap=True)
     if said["baseline"].get("text"):
         console.print(f"  compared with: {said['baseline']['text']}")
     console.print(f"  completeness: {_gap_text(e)}", soft_wrap=True)
@@ -96,8 +103,15 @@ def print_samples(console: Console, e: Explanation, *, labels: Sequence[str] | N
             for name, tables in every.items():
                 if name is not None:
                     console.print(Text(f"input {name}", style="italic"))
-                chosen = {k: _of(e, table, sample, place) for k, table in tables.items()}
-                console.print(Padding(_side_by_side(chosen), (0, 0, 0, 2)))
+                console.print(Padding(_found(e, sample, place, name, tables), (0, 0, 0, 2)))
+
+
+def _found(e: Explanation, sample: int, place: int, name: str | None, tables: Tables) -> Columns | Text:
+    """Return the best lines of each table; of a picture, whose rows of pixels say little, a sentence."""
+    panel = panel_of(e, name or "")
+    if panel.kind != "picture":
+        return _side_by_side({k: _of(e, table, sample, place) for k, table in tables.items()})
+    return Text(answer(e.matrix(sample, place, input=name), panel, Found()))
 
 
 def _gap_text(e: Explanation) -> str:
@@ -218,6 +232,7 @@ def as_data(e: Explanation, *, labels: Sequence[str] | None = None) -> dict[str,
         "taken_off": (e.attrs.get("output") or {}).get("taken_off"),
         "target": (e.attrs.get("target") or {}).get("text"),
         "baseline": (e.attrs.get("baseline") or {}).get("text"),
+        "preprocess": (e.attrs.get("preprocess") or {}).get("name"),
         "dims": e.dims,
         "warnings": list(e.warnings),
         "samples": [one(sample, place) for sample in range(len(e)) for place in range(targets)],

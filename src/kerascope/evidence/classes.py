@@ -71,14 +71,14 @@ def means(cohort: Cohort) -> Explanation:
         attrs["baseline"] = {**attrs["baseline"], "output": []}
     names = np.array([group_name(cohort, label) for label in labels], dtype=object)
     kept = ("values", "inputs", "outputs", "explained", "completeness_gap", "absorbed")
-    return replace(
-        e,
+    fields: dict[str, Any] = {
         **{name: None if getattr(e, name) is None else of(getattr(e, name)) for name in kept},
         **dict.fromkeys(("standard_error", "group_values", "layer_map")),
-        target="what each sample was explained for",
-        coords={**{dim: values for dim, values in e.coords.items() if dim != "sample"}, "sample": names},
-        attrs={**attrs, "target": {"kind": "object", "text": "what each sample was explained for"}},
-    )
+        "target": "what each sample was explained for",
+        "coords": {**{dim: values for dim, values in e.coords.items() if dim != "sample"}, "sample": names},
+        "attrs": {**attrs, "target": {"kind": "object", "text": "what each sample was explained for"}},
+    }
+    return replace(e, **fields)
 
 
 def group_name(cohort: Cohort, label: Any) -> str:

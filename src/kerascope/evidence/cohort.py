@@ -290,8 +290,9 @@ def _aligned(found: Cohort, label: Any, dim: str, line: int, margin: int) -> pd.
     values = np.full((2, len(mine), length), np.nan)
     for at, one in enumerate(mine.itertuples()):
         begin = (one.start + one.stop - length) // 2
-        for k, (array, joined) in enumerate(((inputs, np.mean), (maps, np.sum))):
-            series = joined([_series(array[one.sample], dims.index(dim), at_line) for at_line in members], axis=0)
+        for k, array in enumerate((inputs, maps)):
+            together = np.stack([_series(array[one.sample], dims.index(dim), at_line) for at_line in members])
+            series = together.mean(axis=0) if k == 0 else together.sum(axis=0)
             inside = np.arange(max(begin, 0), min(begin + length, len(series)))
             values[k, at, inside - begin] = series[inside]
     reached = np.isfinite(values[0]).any(axis=0)  # a margin may lie beyond the end in every sample

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerascope.errors import BadInputError, KerascopeWarning, unknown_name
-from kerascope.evidence import null, words
+from kerascope.evidence import grouping, null, words
 from kerascope.evidence.drops import Replacer, with_intervals
 from kerascope.evidence.lines import Direction, Lines, tested
 from kerascope.evidence.record import Evidence
@@ -47,6 +47,7 @@ def evidence(
     coords: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     ordered: Sequence[str] | None = None,
+    groups: Any = None,
     level: float = 0.05,
     sign: Sign = "positive",
     check: bool = True,
@@ -81,6 +82,12 @@ def evidence(
         coords: labels or positions by dim.
         class_names: one name per output unit.
         ordered: the dims along which neighbours mean something, so that stretches make sense; None: both.
+        groups: lines tested together, where neighbouring or correlated ones share their evidence: an int label for
+            each index along a dim; "correlated", or a correlation: those whose values in the background go together,
+            at |r| >= .5 or as given (average linkage); or a dict of these by dim. Without a dict the dim is the one
+            that is not ordered, or the first. A group is one line of the tables: its map is summed, it is replaced as
+            a whole, ``name`` joins its names ("s03+s04"), ``index`` and ``line`` are its first, and
+            ``attrs["groups"]`` lists all.
         level: of the test, family-wise over the lines of one matrix.
         sign: seek evidence for ("positive") or against ("negative") the class, or both with one maximum over both.
         check: measure drops with the model; False leaves them nan and stretches as the map has them.
@@ -116,7 +123,9 @@ def evidence(
         found, selection = study.explain(x, target, progress, **names)
         study.check()
         stretch_dims = _ordered(ordered, found)
-        analysis = _Analysis(study, found, selection, level, sign, progress)
+        analysis = _Analysis(
+            study, found, selection, level, sign, progress, _groups(groups, found, stretch_dims, study)
+        )
         evidence_found = analysis.run(stretch_dims, fills if check else 0)
     for text in evidence_found.warnings:
         python_warnings.warn(text, KerascopeWarning, stacklevel=2)
@@ -143,6 +152,19 @@ def _ordered(ordered: Sequence[str] | None, found: Explanation) -> tuple[str, ..
     return named
 
 
+def _groups(groups: Any, found: Explanation, ordered: Sequence[str], study: Study) -> dict[str, grouping.Members]:
+    sample_dims = found.sample_dims()
+    axes = matrix_axes(sample_dims)
+    sizes = [found.inputs.shape[1 + axis] for axis in axes]
+
+    def samples() -> Floats:
+        """Return the background (M, H, W, C); W is 1 where a sample has one axis."""
+        array = np.moveaxis(study.samples(), [1 + axis for axis in axes], range(1, 1 + len(axes)))
+        return array.reshape(len(array), *sizes, *[1] * (2 - len(sizes)), -1)
+
+    return grouping.resolve(groups, matrix_dims(sample_dims), sizes, ordered, samples)
+
+
 @dataclass
 class _Analysis:
     """One call's worth of work."""
@@ -153,6 +175,7 @@ class _Analysis:
     level: float
     sign: str
     progress: Progress
+    groups: dict[str, grouping.Members]
 
     def run(self, stretch_dims: Sequence[str], fills: int) -> Evidence:
         """Test lines, find stretches, measure drops, and put the tables together."""
@@ -161,7 +184,8 @@ class _Analysis:
         maps = maps_of(found)
         references = [self.study.references_of(i, self.selection, self.progress) for i in range(len(found))]
         sizes = maps.shape[1 : 1 + len(dims)]
-        tested = {dim: self._tested(maps, references, Direction(sizes, axis)) for axis, dim in enumerate(dims)}
+        ways = {dim: Direction(sizes, axis, self.groups.get(dim)) for axis, dim in enumerate(dims)}
+        tested = {dim: self._tested(maps, references, way) for dim, way in ways.items()}
         replacer = self._replacer(fills) if fills else None
         base = replacer.whole() if replacer else np.full(len(maps), np.nan)
         measured = {dim: _drops(lines, replacer, base) for dim, lines in tested.items()}
@@ -194,6 +218,7 @@ class _Analysis:
                 "agreement": agreement,
                 "seed": self.study.seed,
                 "ordered": tuple(stretch_dims),
+                "groups": {dim: [list(group) for group in members] for dim, members in self.groups.items()},
             },
         )
 

@@ -80,9 +80,13 @@ class Study:
         """The traced model."""
         return self.explainer.session
 
+    def samples(self) -> NDArray[Any]:
+        """Return the background, as the model takes it (M, *S)."""
+        return self._samples(self.background, "background")
+
     def fills(self, count: int) -> NDArray[Any]:
         """Return so many background samples, drawn from the seed (F, *S)."""
-        pool = self._samples(self.background, "background")
+        pool = self.samples()
         chosen = np.random.default_rng(self.seed).choice(len(pool), min(count, len(pool)), replace=False)
         return np.asarray(pool[np.sort(chosen)])
 
@@ -100,7 +104,7 @@ class Study:
         if self.references is not None:
             samples = self._samples(self.references, "references")
             return samples, np.full(len(samples), ANY)
-        samples = self._samples(self.background, "background")
+        samples = self.samples()
         if label == ANY:
             return samples, np.full(len(samples), ANY)
         labels = self._labels_of(samples, selection)

@@ -34,18 +34,18 @@ def line_table(found: Explanation, classes: Ints, dim: str, lines: Lines, measur
     import pandas as pd
 
     count, size = lines.sums.shape
-    absolute = np.abs(lines.view).sum(axis=2)
+    absolute = lines.absolute().sum(axis=2)
     whole = absolute.sum(axis=1, keepdims=True)
     share = np.divide(absolute, whole, out=np.zeros_like(absolute), where=whole > 0)
     drop = np.full((3, count, size), np.nan)
     if measured is not None:
         sample, index, drops = measured
         drop[:, sample, index] = drops.mean, drops.low, drops.high
-    names = found.labels(dim)
+    names = lines.direction.names(found.labels(dim))
     columns: dict[str, Any] = {
         "sample": np.repeat(np.arange(count), size),
         "target": np.repeat(targets_of(classes, found), size),
-        "index": np.tile(np.arange(size), count),
+        "index": np.tile(lines.direction.first(np.arange(size)), count),
         "name": np.tile(names, count),
         "sum": lines.sums.ravel(),
         "abs_sum": absolute.ravel(),
@@ -109,10 +109,11 @@ def _part(
 
     at, line, start, stop = stretches.sample, stretches.line, stretches.start, stretches.stop
     running = np.concatenate([np.zeros((len(at), 1)), lines.view[at, line].cumsum(axis=1)], axis=1)
-    size = np.concatenate([np.zeros((len(at), 1)), np.abs(lines.view[at, line]).cumsum(axis=1)], axis=1)
+    absolute = lines.absolute()
+    size = np.concatenate([np.zeros((len(at), 1)), absolute[at, line].cumsum(axis=1)], axis=1)
     each = np.arange(len(at))
     signs = lines.signs[at, line]
-    whole = np.abs(lines.view).sum(axis=(1, 2))[at]
+    whole = absolute.sum(axis=(1, 2))[at]
     inside = size[each, stop] - size[each, start]
     drops = stretches.drops
     nothing = np.full(len(at), np.nan)
@@ -120,8 +121,10 @@ def _part(
         "sample": at,
         "target": targets_of(classes, found)[at],
         "dim": np.full(len(at), dim, dtype=object),
-        "line": line if named_by else np.full(len(at), WHOLE),
-        "name": found.labels(named_by)[line] if named_by else np.full(len(at), "all", dtype=object),
+        "line": lines.direction.first(line) if named_by else np.full(len(at), WHOLE),
+        "name": lines.direction.names(found.labels(named_by))[line]
+        if named_by
+        else np.full(len(at), "all", dtype=object),
         "sign": signs.astype(int),
         "start": start,
         "stop": stop,

@@ -26,7 +26,8 @@ def of_disagreement(found: dict[str, float | None]) -> list[str]:
     """Say along which dims the map and the check by the model tell different stories."""
     return [
         f"The map and the check by the model disagree along {dim!r}: over the lines replaced, sums and drops have a "
-        f"correlation of {value:.2f}. Correlated lines, or fills far from the data, can be the reason."
+        f"correlation of {value:.2f}. Correlated lines (groups='correlated' tests them together), or fills far from "
+        "the data, can be the reason."
         for dim, value in found.items()
         if value is not None and value < _AGREE
     ]

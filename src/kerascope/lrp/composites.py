@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -117,10 +117,11 @@ def _selector_text(selector: Selector) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """A composite laid over a graph: the handler of every node and, in words, its rule."""
+    """A composite laid over a graph: the handler of every node and, in words, its rule; `rules` of kernel layers."""
 
     handlers: Mapping[str, Handler]
     table: tuple[tuple[Node, str], ...]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
 
 def first_layers(graph: Graph) -> frozenset[str]:
@@ -150,6 +151,7 @@ def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str)
     on_input = input_path(graph)
     handlers: dict[str, Handler] = {}
     table: list[tuple[Node, str]] = []
+    chosen: dict[str, Rule] = {}
     for node in graph:
         if isinstance(node.op, Affine):
             rule = _affine_rule(node, composite, first, on_input, same_shape=_keeps_shape(node, graph))
@@ -157,10 +159,31 @@ def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str)
             low, high = _bounds_at(node, rule, graph, dtype)
             site = Site(node.op, node.inputs[0] in known, low, high, node.name)
             handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
+            chosen.update({node.name: rule} if kernels(node) else {})
         else:
             handlers[node.name], text = _weightless(node, graph)
         table.append((node, text))
-    return Assignment(handlers, tuple(table))
+    return Assignment(handlers, tuple(table), chosen)
+
+
+def positive_depth(graph: Graph, chosen: Mapping[str, Rule]) -> int:
+    """Return how many kernel layers lie behind each other, if all but the first pass on positive contributions only.
+
+    Args:
+        graph: a canonized graph.
+        chosen: see `Assignment.rules`.
+
+    Returns:
+        The length of the longest chain; 0 where another layer than the first has another rule.
+    """
+    first = first_layers(graph)
+    if not all(rule.only_positive for name, rule in chosen.items() if name not in first):
+        return 0
+    depth = dict.fromkeys(graph.inputs, 0)
+    for node in graph:
+        reached = max((depth.get(tensor, 0) for tensor in node.inputs), default=0) + (node.name in chosen)
+        depth.update(dict.fromkeys(node.outputs, reached))
+    return max((depth[tensor] for tensor in graph.outputs), default=0)
 
 
 def _keeps_shape(node: Node, graph: Graph) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from keras import ops
 
+from kerascope import backend
 from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, unknown_name
 from kerascope.lrp import composites, rules
 from kerascope.lrp.composites import Assignment, Composite, convolutions, first_layer, kernels
@@ -17,7 +18,7 @@ from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.relu import require_relu
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
-from kerascope.model.primitives import Tensor
+from kerascope.model.primitives import Affine, Tensor
 from kerascope.model.propagate import Walked, forward
 from kerascope.model.trace import exact
 from kerascope.target import Selection
@@ -99,6 +100,8 @@ PRESETS: dict[str, Preset] = {
 }
 """Composites by name."""
 
+_DEEP = 4
+"""Layers behind each other up to which positive contributions alone still tell classes apart."""
 _BOXED = frozenset({"z_box", "epsilon_gamma_box", "deep_taylor.bounded"})
 _TUNED = ("epsilon", "gamma", "alpha", "beta", "low", "high")
 
@@ -174,6 +177,13 @@ class LRP(Method):
                     f"The composite {self.composite!r} has no use for {name}=; it reads "
                     f"{', '.join((*preset.reads, 'bias', 'start'))}."
                 )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The hyper-parameters that count: a composite by name reads some of them only."""
+        every = super().options
+        unread = set(_TUNED) - set(self._preset.reads) if isinstance(self.composite, str) else set()
+        return {name: value for name, value in every.items() if name not in unread}
 
     @property
     def _preset(self) -> Preset:
@@ -254,7 +264,7 @@ class LRP(Method):
             largest=largest,
             explained=explained,
             logits=list(logits),
-            warnings=self._warnings(explained),
+            warnings=(*self._about_network(session, selection.graph), *self._warnings(explained)),
         )
 
     def _relevance(
@@ -319,8 +329,25 @@ class LRP(Method):
         start = self.start or self._preset.start
         return seed * logits if start == "logit" else seed
 
+    def _about_network(self, session: Session, graph: Graph) -> tuple[str, ...]:
+        """Return what to know of this network under these rules, whatever the sample."""
+        depth = composites.positive_depth(graph, self.assignment(session, graph).rules)
+        if depth <= _DEEP:
+            return ()
+        return (
+            f"Above the first layer relevance follows positive contributions only, through {depth} layers behind each "
+            "other: with depth the maps of different classes become alike (Sixt et al. 2020). To tell classes apart "
+            "take a composite with another rule on top (lrp.epsilon_plus, lrp), or deeplift.",
+        )
+
     def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
         return ()
+
+
+def _with_positive_bias(graph: Graph) -> list[str]:
+    """Return the layers that have a positive bias."""
+    biases = {n.name: n.op.bias for n in graph if kernels(n) and isinstance(n.op, Affine) and n.op.bias is not None}
+    return [name for name, bias in biases.items() if np.any(backend.to_numpy(bias) > 0)]
 
 
 def _stacked_flows(node: str, walks: Sequence[Walked]) -> list[Tensor]:
@@ -370,6 +397,19 @@ class DeepTaylor(LRP):
                 "deep_taylor decomposes the value of an output; a function of the logits has no rule. Give a "
                 "class, or use lrp."
             )
+
+    def _about_network(self, session: Session, graph: Graph) -> tuple[str, ...]:
+        """See `LRP`."""
+        names = session.remember(("positive biases", graph.outputs), lambda: _with_positive_bias(graph))
+        if not names:
+            return super()._about_network(session, graph)
+        many = f"{names[0]!r}" + (f" and {len(names) - 1} more layers" if len(names) > 1 else "")
+        share = "is absorbed" if self.bias == "absorb" else "is credited to the inputs (bias='absorb' takes it out)"
+        return (
+            f"Deep Taylor decomposition is derived for biases of at most 0, and {many} "
+            f"{'has' if len(names) == 1 else 'have'} positive ones: what these add to the output {share}.",
+            *super()._about_network(session, graph),
+        )
 
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         positive = ops.cast(explained > 0, logits.dtype)

@@ -77,6 +77,11 @@ class Rule(ABC):
         return replace(self, bias=bias) if hasattr(self, "bias") else self  # type: ignore[call-arg]
 
     @property
+    def only_positive(self) -> bool:
+        """Whether relevance follows positive contributions alone."""
+        return False
+
+    @property
     def bounds(self) -> tuple[Any, Any] | None:
         """Lower and upper bound of the network's input, where the rule has been given them."""
         low, high = getattr(self, "low", None), getattr(self, "high", None)
@@ -202,6 +207,11 @@ class AlphaBeta(Rule):
                 f"AlphaBeta needs alpha - beta = 1 and beta >= 0; got alpha={self.alpha}, beta={self.beta}."
             )
 
+    @property
+    def only_positive(self) -> bool:
+        """See `Rule.only_positive`."""
+        return not self.beta
+
     def branches(self, site: Site) -> tuple[Branch, ...]:
         """See `Rule.branches`."""
         plus, minus = _plus(site.op.kernel), _minus(site.op.kernel)
@@ -220,6 +230,11 @@ class ZPlus(Rule):
     """
 
     bias: Bias = "absorb"
+
+    @property
+    def only_positive(self) -> bool:
+        """See `Rule.only_positive`."""
+        return True
 
     def branches(self, site: Site) -> tuple[Branch, ...]:
         """See `Rule.branches`."""

@@ -194,10 +194,31 @@ def refuse_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> None:
         )
 
 
+_MANY = 30
+"""Cells of a sample below which its mean and deviation say little."""
+
+
 def said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
-    """Return the warning that some samples equal every baseline, if any do."""
-    count = int(_are_baselines(inputs, arrays).sum())
-    return (f"{count} samples equal the baseline: their maps are zero, whatever the model does.",) if count else ()
+    """Return the warnings that samples equal every baseline, and that zero is an average cell of theirs, if any do."""
+    texts = []
+    if count := int(_are_baselines(inputs, arrays).sum()):
+        texts.append(f"{count} samples equal the baseline: their maps are zero, whatever the model does.")
+    zero = not any(np.any(b) for b in arrays)
+    if zero and (count := int(np.all([_standardised(x) for x in inputs], axis=0).sum())):
+        texts.append(
+            f"{count} samples look standardised (mean near 0, deviation near 1), and the baseline is 0: to them an "
+            "average cell, not an absent one, so cells near their average get nothing whatever they mean. Give a "
+            "background, or a baseline that stands for nothing."
+        )
+    return tuple(texts)
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    """Return which samples (N,) have mean near 0 and deviation near 1; few cells could have them by chance."""
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    deviation = flat.std(axis=1)
+    near = (np.abs(flat.mean(axis=1)) < 0.3) & (deviation > 0.6) & (deviation < 1.6)
+    return near & (flat.min(axis=1) < 0) & (flat.shape[1] >= _MANY)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class Signature:
     def output_names(self, model: Any, count: int) -> list[str]:
         """Return one name per model output."""
         names = list(getattr(model, "output_names", None) or [])
+        if not names and count == 1 and isinstance(model, keras.Sequential):
+            names = [model.layers[-1].name]
         return names if len(names) == count else [f"output_{i}" for i in range(count)]
 
 

@@ -293,9 +293,7 @@ def _views(
     return out
 
 
-def _view(
-    place: tuple[int, int, int, int], target_name: str, cells: npt.NDArray[np.float32], page: Page
-) -> View:
+def _view(place: tuple[int, int, int, int], target_name: str, cells: npt.NDArray[np.float32], page: Page) -> View:
     return View(
         *place,
         target_name=target_name,

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from kerascope.errors import BadInputError
 from kerascope.record import Array, parts, position
 from kerascope.view.heatmap import fading, outline, pale, palette, symmetric_limit
-from kerascope.view.panel import Axis, Panel, count_drawn, make_panel
+from kerascope.view.panel import Axis, Panel, count_drawn, panel_of
 from kerascope.view.text import headline, sample_label, single
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def plot(
     count = explanation.explained.shape[1] if explanation.explained.ndim == 2 else 1
     one = single(explanation, i, position("target", target, count))
     key = input or (one.input_names[0] if one.input_names else None)
-    panel = make_panel(
-        parts(one.inputs, one.input_names)[key or ""], one.sample_dims(input=key), one.coords, key=key or ""
-    )
+    panel = panel_of(one, key or "")
     drawing = _Drawing(one, panel, _mask(truth, i, len(explanation), panel), segments)
     if ax is not None:
         drawing.map(ax) if panel.kind != "line" else drawing.bars(ax)

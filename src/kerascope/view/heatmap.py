@@ -73,12 +73,12 @@ def to_hex(colours: Bytes) -> list[str]:
     return ["#" + bytes(row).hex() for row in np.ascontiguousarray(colours)]
 
 
-def fading(colours: Bytes, strength: float = 0.92) -> Bytes:
-    """Make the middle of a palette transparent and its ends nearly opaque, to lay a map over a picture.
+def fading(colours: Bytes, strength: float = 0.75) -> Bytes:
+    """Make the middle of a palette transparent and its ends strong, to lay a map over a picture.
 
     Args:
         colours: uint8 (n, 3), the middle one meaning zero.
-        strength: opacity at both ends, 0 to 1.
+        strength: opacity at both ends, 0 to 1; below 1 the picture can be made out everywhere.
 
     Returns:
         uint8 (n, 4); opacity grows with the square root of the distance from the middle.
@@ -139,7 +139,7 @@ def colour(values: Floats, limit: float | None = None, name: PaletteName = "rele
     return colours
 
 
-def lay_over(picture: Bytes, values: Floats, limit: float, *, strength: float = 0.92) -> Bytes:
+def lay_over(picture: Bytes, values: Floats, limit: float, *, strength: float = 0.75) -> Bytes:
     """Draw a map over a pale grey copy of a picture; where the map is zero, the picture shows.
 
     Args:
@@ -159,7 +159,7 @@ def lay_over(picture: Bytes, values: Floats, limit: float, *, strength: float = 
 def pale(picture: Bytes) -> Bytes:
     """Return a light grey copy (H, W, 3) of a picture (H, W, 3), on which coloured marks stand out."""
     grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    return np.repeat(np.rint(150.0 + grey * (105.0 / 255.0)).astype(np.uint8)[..., None], 3, axis=-1)
+    return np.repeat(np.rint(100.0 + grey * (155.0 / 255.0)).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def outline(mask: npt.NDArray[np.bool_]) -> list[tuple[float, float, float, float]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kerascope.matrices.profiles import CHANNEL, matrix_dims
-from kerascope.view.picture import PICTURE_DIMS, as_picture, picture_kind
+from kerascope.record import parts
+from kerascope.view.picture import PICTURE_DIMS, as_picture, known_kind, picture_kind
+
+if TYPE_CHECKING:
+    from kerascope.explanation import Explanation
 
 Floats = npt.NDArray[np.floating[Any]]
 Kind = Literal["matrix", "picture", "line"]
@@ -104,7 +108,8 @@ class Panel:
 
     def photo(self, sample: Floats) -> npt.NDArray[np.uint8]:
         """Return a sample as a picture, uint8 (rows, columns, 3)."""
-        last = np.moveaxis(np.asarray(sample), -1 if self.channel_axis is None else self.channel_axis, -1)
+        x = np.asarray(sample)
+        last = x[..., None] if self.channel_axis is None else np.moveaxis(x, self.channel_axis, -1)
         return as_picture(last, self.picture or "stretch")
 
     def stretch_dims(self, ordered: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -134,8 +139,19 @@ def count_drawn(scores: Sequence[float]) -> int:
     return sum(1 for score in scores if score >= DRAWN_SHARE * scores[0])
 
 
+def panel_of(e: Explanation, key: str = "") -> Panel:
+    """Decide how an input of an explanation is drawn; ``key`` names it where there are several."""
+    samples = parts(e.inputs, e.input_names)[key][:8]
+    return make_panel(samples, e.sample_dims(input=key or None), e.coords, key=key, picture=known_kind(e.attrs))
+
+
 def make_panel(
-    samples: Floats, dims: Sequence[str], coords: Mapping[str, Any] | None = None, *, key: str = ""
+    samples: Floats,
+    dims: Sequence[str],
+    coords: Mapping[str, Any] | None = None,
+    *,
+    key: str = "",
+    picture: str | None = None,
 ) -> Panel:
     """Decide how an input is drawn.
 
@@ -144,6 +160,7 @@ def make_panel(
         dims: names of the axes S.
         coords: labels or numbers by dim.
         key: the input's name, where there are several.
+        picture: how the pictures that these are known to be were prepared; None looks at the numbers.
     """
     coords, shape = coords or {}, samples.shape[1:]
     names = list(dims)
@@ -153,7 +170,7 @@ def make_panel(
     if len(made) == 1:
         return Panel(key, Axis("", ("",)), made[0], "line", axes, channel)
     rows, columns = made
-    kind = _picture(samples, names, axes, channel)
+    kind = _known(picture, shape, channel) or _picture(samples, names, axes, channel)
     turned = kind is None and rows.size >= 2 * columns.size and not rows.labelled and rows.dim != "row"
     return Panel(
         key,
@@ -165,6 +182,13 @@ def make_panel(
         upright=not turned,
         picture=kind,
     )
+
+
+def _known(picture: str | None, shape: Sequence[int], channel: int | None) -> str | None:
+    """Return how known pictures were prepared, or None where samples of this shape can be none."""
+    channels = shape[channel] if channel is not None else 1 if len(shape) == 2 else 0
+    fits = channels == 3 or (channels == 1 and picture not in ("means", "standard"))
+    return picture if fits and len(shape) in (2, 3) else None
 
 
 def _picture(samples: Floats, names: Sequence[str], axes: tuple[int, ...], channel: int | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,22 @@ Floats = npt.NDArray[np.floating[Any]]
 PICTURE_DIMS = (("row", "column"), ("height", "width"), ("y", "x"), ("h", "w"))
 """Names of the two spatial axes under which a sample may be a picture; other names mean a matrix."""
 
+KINDS = ("0..255", "0..1", "-1..1", "means", "standard")
+"""Ways to prepare pictures that can be turned back exactly; see :func:`as_picture`."""
+
+PREPARED = "preprocess"
+"""The attribute of an explanation that says how its pictures were prepared: ``{"name": …, "kind": …}``."""
+
 _SMALLEST = 16
 _BLUE_GREEN_RED_MEANS = np.array([103.939, 116.779, 123.68])
+_MEANS, _DEVIATIONS = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+def known_kind(attrs: Mapping[str, Any]) -> str | None:
+    """Return how an explanation's pictures were prepared, where it says so in a way known here."""
+    said = attrs.get(PREPARED)
+    kind = said.get("kind") if isinstance(said, Mapping) else None
+    return kind if kind in KINDS else None
 
 
 def picture_kind(samples: Floats) -> str | None:
@@ -44,8 +59,9 @@ def as_picture(sample: Floats, kind: str) -> npt.NDArray[np.uint8]:
     """Return a picture, uint8 (H, W, 3).
 
     Args:
-        sample: (H, W, C) with C 1 or 3.
-        kind: what :func:`picture_kind` said.
+        sample: (H, W, C) with C 1 or 3; three for ``"means"`` and ``"standard"``.
+        kind: what :func:`picture_kind` said, or one of `KINDS`: ``"standard"`` is red, green and blue in 0..1 less
+            their ImageNet means, over their standard deviations.
     """
     x = np.asarray(sample, dtype=np.float64)
     if kind == "0..1":
@@ -54,6 +70,8 @@ def as_picture(sample: Floats, kind: str) -> npt.NDArray[np.uint8]:
         x = (x + 1.0) * 127.5
     elif kind == "means":
         x = (x + _BLUE_GREEN_RED_MEANS)[..., ::-1]
+    elif kind == "standard":
+        x = (x * _DEVIATIONS + _MEANS) * 255.0
     elif kind == "stretch":
         low, high = x.min(), x.max()
         x = (x - low) * (255.0 / (high - low or 1.0))

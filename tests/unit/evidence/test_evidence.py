@@ -162,6 +162,115 @@ def test_symmetric_drop_is_the_shapley_value_of_two_players():
     assert symmetric(f[()], f[(0,)], f[(1,)], f[(0, 1)]) == pytest.approx(by_definition)
 
 
+# Groups -------------------------------------------------------------------------------
+
+
+def grouped(groups: Any, **options: Any) -> ks.Evidence:
+    model, x, background = planted_linear()
+    x[:, 3, 3:8] += 4.0  # not used by the model
+    labels = np.ones(60, int)
+    return quiet(model, x, background=background, background_labels=labels, target=0, groups=groups, **options)
+
+
+def test_a_group_is_one_line():
+    alone, found = grouped(None), grouped([7, 2, 9, 2, 7], ordered=("column",))
+    assert found.attrs["groups"] == {"row": [[0, 4], [1, 3], [2]]}
+    one = found.rows[found.rows["sample"] == 0].sort_values("index")
+    assert one["index"].tolist() == [0, 1, 2]
+    assert one["name"].tolist() == ["row 0+row 4", "row 1+row 3", "row 2"]
+    by_row = alone.rows[alone.rows["sample"] == 0].set_index("index")
+    for column in ("sum", "abs_sum", "share", "drop"):  # the model is linear: drops add up too
+        rows = by_row[column]
+        np.testing.assert_allclose(one[column], [rows[0] + rows[4], rows[1] + rows[3], rows[2]], atol=1e-5)
+    assert found.rows[found.rows["called"]]["index"].tolist() == [1] * 6
+    stretches = found.segments[["dim", "line", "name", "start", "stop"]].values.tolist()
+    assert stretches == [["column", 1, "row 1+row 3", 3, 8]] * 6
+    np.testing.assert_allclose(found.segments["drop"], found.rows[found.rows["called"]]["drop"], rtol=1e-4)
+
+
+def test_groups_of_one_change_nothing():
+    alone, found = grouped(None), grouped({"row": np.arange(H)})
+    for name in ("rows", "columns", "segments"):
+        pd.testing.assert_frame_equal(getattr(alone, name), getattr(found, name))
+
+
+def test_a_groups_p_is_against_groups():
+    model, weights = linear()
+    x, background = samples(3, 1), samples(40, 2)
+    found = quiet(
+        model, x, background=background, background_labels=np.arange(40) % K, target=0, groups=[0, 0, 1, 1, 1]
+    )
+    w, mean = contrast(weights, 0), background.mean(axis=0)
+    others = (w * (background[np.arange(40) % K != 0] - mean)).sum(axis=(2, 3))
+    largest = np.stack([others[:, :2].sum(axis=1), others[:, 2:].sum(axis=1)]).max(axis=0)
+    sums = (w * (x - mean)).sum(axis=(2, 3))
+    table = found.rows.sort_values(["sample", "index"])
+    expected = np.stack([sums[:, :2].sum(axis=1), sums[:, 2:].sum(axis=1)], axis=1)
+    np.testing.assert_allclose(table["sum"], expected.ravel(), atol=2e-5)
+    assert table["p"].tolist() == [(1 + np.sum(largest >= s)) / (1 + len(largest)) for s in expected.ravel()]
+
+
+def test_correlated_rows_are_grouped():
+    model, _ = linear()
+    background = samples(300, 2)
+    background[:, 3] = -background[:, 0] + 0.3 * background[:, 3]  # r = -.96
+    background[:, 4] = 0.6 * background[:, 1] + 0.8 * background[:, 4]  # r = .6
+    background[:, 2] = 1.0
+    x = samples(2, 1)
+
+    def groups(value: Any) -> Any:
+        return quiet(model, x, background=background, target=0, groups=value).attrs["groups"]
+
+    assert groups("correlated") == {"row": [[0, 3], [1, 4], [2]]}
+    assert groups(0.8) == {"row": [[0, 3], [1], [2], [4]]}
+    assert list(groups({"column": "correlated"})) == ["column"]
+
+
+def test_groups_are_for_the_dim_without_order():
+    model, x, background = planted_linear()
+    given = {"background": background, "background_labels": np.ones(60, int), "target": 0}
+    assert list(quiet(model, x, **given, groups=0.9, ordered=("row",)).attrs["groups"]) == ["column"]
+
+
+def test_a_common_course_is_no_correlation():
+    from kerascope.evidence.grouping import correlated
+
+    rng = np.random.default_rng(0)
+    course = np.sin(np.arange(30))[:, None]
+    assert correlated(10 * course + rng.normal(size=(50, 4, 30, 1)), 0, 0.5) == ((0,), (1,), (2,), (3,))
+
+
+def test_correlations_are_numpys():
+    from kerascope.evidence.grouping import _correlations
+
+    array = np.random.default_rng(1).normal(size=(20, 4, 6, 2))
+    centred = array - array.mean(axis=0)
+    for axis in (0, 1):
+        lines = np.moveaxis(centred, 1 + axis, 0).reshape(array.shape[1 + axis], -1)
+        lines = np.concatenate([lines, -lines], axis=1)  # mean zero, so that corrcoef centres nothing
+        np.testing.assert_allclose(_correlations(array, axis), np.corrcoef(lines), atol=1e-12)
+
+
+def test_groups_with_channels_and_one_axis():
+    model, _ = linear(channels=2)
+    found = quiet(model, samples(2, 1, 2), background=samples(60, 2, 2), target=0, groups="correlated")
+    assert sum(map(len, found.attrs["groups"]["row"])) == H
+    model = keras.Sequential([layers.Input((W,)), layers.Dense(2)])
+    x, background = samples(2, 1)[:, 0, :, 0], samples(60, 2)[:, 0, :, 0]
+    background[:, 5] = background[:, 2]
+    found = quiet(model, x, background=background, target=0, groups=0.9, dims=("gene",))
+    assert [2, 5] in found.attrs["groups"]["gene"]
+
+
+def test_a_cohort_of_groups_adds_their_relevance():
+    cohort = ks.cohort(grouped([7, 2, 9, 2, 7], ordered=("column",)), draws=20)
+    best = cohort.lines[cohort.lines["dim"] == "row"].iloc[0]
+    assert (best["index"], best["name"], best["called"]) == (1, "row 1+row 3", 6)
+    aligned = cohort.aligned(0, "column", 1)
+    np.testing.assert_allclose(aligned["relevance"].sum(), best["sum"], rtol=1e-3)
+    assert aligned["input"].between(3.5, 4.5).all()  # the mean of both rows
+
+
 # Warnings and refusals ----------------------------------------------------------------
 
 
@@ -206,6 +315,10 @@ def test_mixed_references_are_said():
         ({"ordered": ("tme",)}, "Known: column, row"),
         ({"background_labels": np.zeros(3, int)}, "background_labels must be 60 whole numbers"),
         ({"background_labels": np.zeros(60, int), "target": 0}, "All 60 background samples are of class 0"),
+        ({"groups": "corelated"}, "Unknown kind of groups 'corelated'"),
+        ({"groups": {"rwo": 0.5}}, "Unknown dim of groups 'rwo'"),
+        ({"groups": 1.0}, "between 0 and 1"),
+        ({"groups": [0, 1]}, "5 whole numbers, one for each index along 'row'"),
         ({"target": np.zeros((6, 2), int)}, "one target per sample"),
         ({"target": lambda z: z[:, 0]}, "no classes to draw references from"),
     ],
@@ -227,6 +340,7 @@ def test_saved_and_opened_again(tmp_path):
         background=background,
         background_labels=np.ones(60, int),
         target=0,
+        groups=[0, 1, 1, 2, 2],
         dims=("gene", "time"),
         coords={"gene": [f"g{i}" for i in range(H)], "time": np.linspace(0, 1, W)},
         class_names=("motif", "nothing"),

@@ -43,7 +43,9 @@ def found():
 def shown(found, monkeypatch, tmp_path, write):
     """Return the data of a report that is written."""
     caught = []
-    monkeypatch.setattr(sys.modules[write.__module__], "build", lambda *a, **k: caught.append(build(*a, **k)) or caught[0])
+    monkeypatch.setattr(
+        sys.modules[write.__module__], "build", lambda *a, **k: caught.append(build(*a, **k)) or caught[0]
+    )
     path = write(found, tmp_path / "report.html")
     return caught[0], path.read_text("utf-8")
 

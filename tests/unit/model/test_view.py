@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from kerascope import backend
 from kerascope.errors import BadInputError, BadTargetError, TraceError
+from kerascope.explain import open_session
 from kerascope.model.fingerprint import checksum, fingerprint
 from kerascope.model.signature import InputSpec, Signature, signature_of
 from kerascope.model.verify import Verifier
@@ -301,3 +302,9 @@ def test_a_checksum_sees_numbers_that_trade_places(places: tuple[int, int]) -> N
     assert checksum(array) == checksum(array.copy())
     assert checksum(np.zeros(0)) == checksum(np.zeros(0))
     assert checksum(np.float32(1.0).reshape(())) != checksum(np.float32(2.0).reshape(()))
+
+
+def test_a_sequential_models_head_goes_by_its_last_layer():
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, name="classes")])
+    head = open_session(model).view.heads[0]
+    assert head.name == "classes"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from kerascope.errors import BadInputError
 from kerascope.view.figure import plot
+from kerascope.view.heatmap import pale
 from tests.report import cases
 
 pytestmark = pytest.mark.backend_free
@@ -87,6 +88,23 @@ def test_a_picture_is_shown_and_lies_under_the_map():
     assert right.images[1].cmap(0.5)[3] == 0.0
     box = right.get_window_extent()
     assert box.width / box.height == pytest.approx(128 / 96, rel=1e-2)
+
+
+def test_the_map_lies_over_the_photograph_that_was_prepared():
+    for kind in ("means", "standard"):
+        e = cases.prepared(kind)
+        figure = plot(e, 1)
+        left, right = axes_by_title(figure, "Input"), axes_by_title(figure, "Relevance")
+        pixels = np.rint(cases.photo().inputs[1] * 255.0).astype(np.uint8)
+        np.testing.assert_array_equal(left.images[0].get_array(), pixels)
+        np.testing.assert_array_equal(right.images[0].get_array(), pale(pixels))
+        over = right.images[1]
+        np.testing.assert_array_equal(over.get_array(), e.matrix(1))
+        alphas = [over.cmap(x)[3] for x in (0.0, 0.25, 0.5, 1.0)]
+        assert alphas == pytest.approx([0.75, 0.75 * 0.5**0.5, 0.0, 0.75], abs=0.01)  # sqrt(|map| / largest)
+        assert over.cmap(0.0)[2] > over.cmap(0.0)[0]  # blue against, red for
+        assert over.cmap(1.0)[0] > over.cmap(1.0)[2]
+        assert figure.get_suptitle().startswith("Sample 1: class dog, logit ")
 
 
 def test_a_line_is_drawn_over_its_relevance():

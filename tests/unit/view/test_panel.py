@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kerascope.view.panel import count_drawn, make_axis, make_panel
-from kerascope.view.picture import as_picture, picture_kind
-from tests.report.cases import photo
+from kerascope.view.panel import count_drawn, make_axis, make_panel, panel_of
+from kerascope.view.picture import KINDS, as_picture, known_kind, picture_kind
+from tests.report.cases import photo, prepared
 
 pytestmark = pytest.mark.backend_free
 
@@ -135,3 +135,40 @@ def test_channels_first_pictures_come_out_the_same():
     last = make_panel(x, ("row", "column", "channel")).photo(x[1])
     first = np.moveaxis(x, -1, 1)
     np.testing.assert_array_equal(make_panel(first, ("channel", "row", "column")).photo(first[1]), last)
+
+
+FORWARD = {
+    "0..255": lambda x: x,
+    "0..1": lambda x: x / 255.0,
+    "-1..1": lambda x: x / 127.5 - 1.0,
+    "means": lambda x: x[..., ::-1] - np.array([103.939, 116.779, 123.68]),
+    "standard": lambda x: (x / 255.0 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_that_says_how_it_was_prepared_is_turned_back_exactly(kind, rng):
+    pixels = rng.integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)  # noise, and small: nobody would guess a picture
+    x = FORWARD[kind](pixels.astype(np.float32)).astype(np.float32)
+    panel = make_panel(x, ("y", "x", "channel"), picture=kind)
+    assert panel.kind == "picture"
+    np.testing.assert_array_equal(panel.photo(x[1]), pixels[1])
+    first = np.moveaxis(x, -1, 1)
+    np.testing.assert_array_equal(make_panel(first, ("channel", "y", "x"), picture=kind).photo(first[1]), pixels[1])
+    if kind in ("means", "standard"):  # in colour only
+        assert make_panel(x[..., :1], ("y", "x", "channel"), picture=kind).kind == "matrix"
+        return
+    for grey in (x[..., :1], x[..., 0]):
+        panel = make_panel(grey, ("y", "x", "channel")[: grey.ndim - 1], picture=kind)
+        np.testing.assert_array_equal(panel.photo(grey[0]), np.repeat(pixels[0, ..., :1], 3, axis=-1))
+
+
+def test_what_says_nothing_known_is_looked_at():
+    e = prepared()
+    assert (known_kind(e.attrs), panel_of(e).picture) == ("standard", "standard")
+    for said in (None, "vgg16", {"kind": "later"}, {}):
+        assert known_kind({"preprocess": said}) is None
+    assert known_kind({}) is None
+    other = np.zeros((1, 6, 6, 4), np.float32)
+    assert make_panel(other, ("row", "column", "channel"), picture="0..255").kind == "matrix"
+    assert make_panel(other[:, 0, 0], ("feature",), picture="0..255").kind == "line"
