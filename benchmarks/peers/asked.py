@@ -41,11 +41,11 @@ _EVEN = (
 CAUSES: dict[tuple[str, str], tuple[str, Callable[[Spec], bool]]] = {
     ("captum", "deeplift"): (
         "networks with max pooling: Captum's values miss f(x) - f(x0) there (by up to 0.15 of values around 1), "
-        "kerascope's do not",
+        "kerascope's do not, and SHAP's DeepExplainer agrees with kerascope",
         _pools("max"),
     ),
     ("autolrp", "lrp.epsilon, with biases"): (
-        "another rule: autoLRP gives a bias |b| / (|z| + |b|) of what arrives; Bach et al. 2015, Zennit, Captum and "
+        "another rule: autoLRP gives a bias abs(b) / (abs(z) + abs(b)) of what arrives; Bach et al. 2015, Zennit, Captum and "
         "kerascope give it b / (z + b)",
         _everywhere,
     ),

@@ -90,7 +90,7 @@ def _correlations(samples: Floats, axis: int) -> Floats:
         products += lines @ lines.T
     scale = np.sqrt(np.diag(products))
     size = np.outer(scale, scale)
-    return np.divide(products, size, out=np.zeros_like(products), where=size > 0)
+    return np.asarray(np.divide(products, size, out=np.zeros_like(products), where=size > 0))
 
 
 def _threshold(value: Any) -> float:

@@ -218,7 +218,7 @@ def _standardised(x: np.ndarray) -> np.ndarray:
     flat = x.reshape(len(x), -1).astype(np.float64)
     deviation = flat.std(axis=1)
     near = (np.abs(flat.mean(axis=1)) < 0.3) & (deviation > 0.6) & (deviation < 1.6)
-    return near & (flat.min(axis=1) < 0) & (flat.shape[1] >= _MANY)
+    return np.asarray(near & (flat.min(axis=1) < 0) & (flat.shape[1] >= _MANY))
 
 
 @dataclass(frozen=True)
