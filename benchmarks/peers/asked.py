@@ -45,8 +45,8 @@ CAUSES: dict[tuple[str, str], tuple[str, Callable[[Spec], bool]]] = {
         _pools("max"),
     ),
     ("autolrp", "lrp.epsilon, with biases"): (
-        "another rule: autoLRP gives a bias abs(b) / (abs(z) + abs(b)) of what arrives; Bach et al. 2015, Zennit, Captum and "
-        "kerascope give it b / (z + b)",
+        "another rule: autoLRP gives a bias abs(b) / (abs(z) + abs(b)) of what arrives; Bach et al. 2015, "
+        "Zennit, Captum and kerascope give it b / (z + b)",
         _everywhere,
     ),
     **{

@@ -155,7 +155,7 @@ def _ordered(ordered: Sequence[str] | None, found: Explanation) -> tuple[str, ..
 def _groups(groups: Any, found: Explanation, ordered: Sequence[str], study: Study) -> dict[str, grouping.Members]:
     sample_dims = found.sample_dims()
     axes = matrix_axes(sample_dims)
-    sizes = [np.shape(found.inputs)[1 + axis] for axis in axes]
+    sizes = [np.asarray(found.inputs).shape[1 + axis] for axis in axes]
 
     def samples() -> Floats:
         """Return the background (M, H, W, C); W is 1 where a sample has one axis."""
