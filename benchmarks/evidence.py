@@ -267,7 +267,7 @@ def _named(length: int) -> str:
 def _runs(results: Results, name: str, length: int) -> list[dict[str, float]]:
     """Return the figures of a length; whole rows under a max head stand apart."""
     heads = [h for h in HEADS if not (length == 128 and h == "max")]
-    return [run for head in heads for run in results[name, length, head]]
+    return [run for head in heads for run in results.get((name, length, head), [])]
 
 
 def said(accuracies: list[tuple[float, int, str, int]], arguments: argparse.Namespace) -> list[str]:
@@ -290,8 +290,8 @@ def table(results: Results, callers: list[str], lengths: list[int]) -> list[str]
     ]
     for name in callers:
         cells = [_pair(_runs(results, name, length)) for length in lengths]
-        cells.append(_pair(results[name, 128, "max"]) if 128 in lengths else "-")
-        every = [run for length in lengths for head in HEADS for run in results[name, length, head]]
+        cells.append(_pair(results.get((name, 128, "max"), [])) if 128 in lengths else "-")
+        every = [run for length in lengths for head in HEADS for run in results.get((name, length, head), [])]
         cells.append(f"{np.mean([run['top row'] for run in every]):.3f}")
         cells.append(f"{np.mean([run['false'] for run in every]):.3f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -335,6 +335,8 @@ def picture(results: Results, callers: list[str], lengths: list[int], path: Path
 
 
 def _pair(runs: list[dict[str, float]]) -> str:
+    if not runs:
+        return "-"
     precision = [run["precision"] for run in runs]
     found = f"{np.nanmean(precision):.2f}" if np.isfinite(precision).any() else "-"
     return f"{found} / {np.mean([run['recall'] for run in runs]):.2f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import warnings
 from pathlib import Path
@@ -128,13 +129,31 @@ def test_cohort_of_a_saved_store(run: Run, asked: list[Any], tmp_path: Path) -> 
     (tmp_path / "groups.txt").write_text("ill\nwell\nill\nwell\nill", encoding="utf-8")
     ran = run("cohort", store, "--labels", tmp_path / "groups.txt", "--draws", "50")
     assert (ran.status, ran.err) == (0, "")
-    assert "group ill: 3 samples" in ran.out
+    assert "ill: 3 samples" in ran.out
     given = json.loads(run("cohort", store, "--draws", "50", "--json").out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ks.KerascopeWarning)
         expected = ks.cohort(ks.open(store), draws=50)
     assert [line["called"] for line in given["lines"]] == expected.lines["called"].tolist()
     assert run("cohort", store).out.count("a: 5 samples") == 1
+
+
+def test_reports_are_written(run: Run, asked: list[Any], tmp_path: Path) -> None:
+    store, samples, classes = (tmp_path / name for name in ("found.zarr", "samples.html", "classes.html"))
+    ran = run(*asked, "--out", store, "--report", samples)
+    assert (ran.status, ran.err) == (0, "")
+    assert f"Report {samples}" in ran.out
+    said = [line.strip() for line in ran.out.splitlines() if ", p " in line]
+    page = html.unescape(samples.read_text("utf-8"))
+    assert said
+    assert all(line in page for line in said)
+    ran = run("cohort", store, "--draws", "20", "--report", classes)
+    assert (ran.status, ran.err) == (0, "")
+    assert "What classes have in common" in classes.read_text("utf-8")
+    again = run("cohort", store, "--draws", "20", "--report", classes)
+    assert again.status == 1
+    assert "--force" in again.err
+    assert run("cohort", store, "--draws", "20", "--report", classes, "--force").status == 0
 
 
 def test_cohort_refuses_maps(run: Run, model_file: Path, data_file: Path, tmp_path: Path) -> None:
