@@ -6,8 +6,8 @@ About 45 minutes of one core, half of it training: the default on networks of th
 Matrices of 16 sensors x 128 steps of autoregressive noise (`ks.datasets.motifs`); motifs of 4, 12, 32 and 128 steps;
 CNNs with Flatten, global average and global max heads. A call is right if it names the motif's row and overlaps it by
 half (intersection over union). Free inputs hold no motif; each is explained for one of the marked classes. Writes
-results/evidence.md; exit status 1 where a bound is missed. Strengths of motifs and all defaults were settled on
-networks of seed 10, which is not in the table.
+results/evidence.md; exit status 1 where a bound is missed. Strengths of motifs were settled on networks of
+seed 10, and raised once when the first network of seed 0 stayed below an accuracy of .95.
 """
 
 from __future__ import annotations
