@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -401,11 +401,12 @@ class Explanation:
         title: str | None = None,
         overwrite: bool = False,
         truth: Array | None = None,
+        samples: Sequence[int] | None = None,
     ) -> Path:
         """Write a self-contained HTML report: see `kerascope.report`."""
         from kerascope.report import report
 
-        return report(self, path, title=title, overwrite=overwrite, truth=truth)
+        return report(self, path, title=title, overwrite=overwrite, truth=truth, samples=samples)
 
     def __repr__(self) -> str:
         """Say in one line what this is, without reading from a store."""

@@ -11,6 +11,7 @@ import pytest
 
 from kerascope.errors import BadInputError
 from kerascope.report import build as module
+from kerascope.report import report
 from kerascope.report.build import build
 from kerascope.report.data import jsonable
 from tests.report import cases
@@ -237,3 +238,15 @@ def test_everything_is_json_and_arrays_survive():
     np.testing.assert_array_equal(raw, report.views[1].cells)
     assert plain["views"][0]["headline"] == report.view().headline
     assert jsonable({"a": (np.float32(1.5), float("nan"))}) == {"a": [1.5, None]}
+
+
+def test_what_is_no_explanation_is_refused(tmp_path):
+    with pytest.raises(BadInputError, match=r"got dict\. Evidence and cohorts write their own"):
+        report({"not": "one"}, tmp_path / "no.html")
+    assert not (tmp_path / "no.html").exists()
+
+
+def test_the_samples_chosen_are_those_of_the_report(tmp_path):
+    path = cases.sensors(4).report(tmp_path / "some.html", samples=[2])
+    assert "Sample 2" in path.read_text("utf-8")
+    assert "Sample 1" not in path.read_text("utf-8")

@@ -42,12 +42,20 @@ def report(
 
     Raises:
         OutputExistsError: the file exists and ``overwrite`` is False. Nothing is written.
-        BadInputError: the explanations are of different inputs, or ``truth`` or ``samples`` do not fit them.
+        BadInputError: something else than explanations; explanations of different inputs; ``truth`` or ``samples`` that
+            do not fit them.
     """
+    from kerascope.errors import BadInputError
     from kerascope.explanation import Explanation
     from kerascope.report.build import build
     from kerascope.report.html import refuse_existing, write
 
     refuse_existing(Path(path), overwrite)
-    several = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+    several: list[Any] = list(explanations) if isinstance(explanations, (list, tuple)) else [explanations]
+    for one in several:
+        if not isinstance(one, Explanation):
+            raise BadInputError(
+                f"A report shows explanations, as ks.explain returns them; got {type(one).__name__}. Evidence and "
+                "cohorts write their own: .report(path)."
+            )
     return write(build(several, title=title, truth=truth, samples=samples), path, overwrite=overwrite)
