@@ -141,6 +141,24 @@ def test_basic_motions_holds_the_numbers_of_the_archive() -> None:
     assert effort[0] < effort[2] < min(effort[1], effort[3])  # standing < walking < running, badminton
 
 
+@pytest.mark.parametrize(("split", "count"), [("train", 270), ("test", 370)])
+def test_japanese_vowels_are_whole_and_named(split: str, count: int) -> None:
+    data = datasets.japanese_vowels(split)
+    assert (data.x.shape, data.x.dtype, data.dims) == ((count, 25, 12), np.float32, ("frame", "coefficient"))
+    assert np.isfinite(data.x).all()
+    per_class = {"train": [30] * 9, "test": [31, 35, 88, 44, 29, 24, 40, 50, 29]}  # Kudo et al. 1999
+    assert np.bincount(data.y).tolist() == per_class[split]
+    assert [len(data.coords[dim]) for dim in data.dims] == [25, 12]
+    assert len(data.class_names) == 9
+
+
+def test_japanese_vowels_hold_the_numbers_of_the_archive() -> None:
+    train, test = datasets.japanese_vowels("train"), datasets.japanese_vowels("test")
+    np.testing.assert_allclose(train.x[0, :3, 0], [1.860936, 1.906684, 1.919277], rtol=1e-6)
+    np.testing.assert_allclose(train.x[0, :2, 1], [-0.207383, -0.16094], rtol=1e-6)
+    np.testing.assert_allclose(test.x[0, -2:, 0], [1.422048, 1.424727], rtol=1e-6)
+
+
 def test_basic_motions_gyroscope_comes_last() -> None:
     """The last three channels, and they alone, lie on one grid of steps: another device."""
     x = datasets.basic_motions("train").x.astype(float)

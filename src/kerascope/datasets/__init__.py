@@ -1,4 +1,4 @@
-"""Data with a known answer, and one real data set: `kerascope.datasets`.
+"""Data with a known answer, and real data: `kerascope.datasets`.
 
 Every function that gives data returns a `Dataset`: matrices, one label each and, where it is known, the cells
 that carry the label. What is drawn is drawn in NumPy from the seed given, whatever the backend.
@@ -10,7 +10,7 @@ from kerascope.datasets.base import Dataset
 from kerascope.datasets.boxes import BOX_LAYOUTS, BOX_PROCESSES, boxes
 from kerascope.datasets.motifs import Motifs, motifs
 from kerascope.datasets.planted import Planted, planted
-from kerascope.datasets.real import basic_motions, demo_file
+from kerascope.datasets.real import basic_motions, demo_file, japanese_vowels
 
 __all__ = [
     "BOX_LAYOUTS",
@@ -21,6 +21,7 @@ __all__ = [
     "basic_motions",
     "boxes",
     "demo_file",
+    "japanese_vowels",
     "motifs",
     "planted",
 ]
