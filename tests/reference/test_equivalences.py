@@ -1,7 +1,7 @@
 """What equals what: methods with each other, and one network with the same network written otherwise.
 
-C1 to C3, C8 to C15, C20 to C25, C27. C4 to C7 and C26 are in test_deeplift.py. Not covered: C16 (NoiseGrad),
-C17 and C18 (patterns), C19 (KernelSHAP), and of C15 what needs SquareGrad and VarGrad.
+C1 to C3, C8 to C15, C20 to C25, C27. C4 to C7 and C26 are in test_deeplift.py, C16 in test_noise.py, C17 and C18 in
+test_patterns.py, C19 in test_shapley.py.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class _Work:
             return [self._explain(explainer) for explainer in explainers]
 
     def _explainers(self) -> list[Explainer]:
-        from kerascope.cli import parse
+        from kerascope.cli import parse, terminal
         from kerascope.errors import UnknownNameError
         from kerascope.explain import Explainer
 
@@ -181,7 +181,7 @@ class _Work:
             others = zip(self.methods[1:], self.options[1:], strict=True)
             return [first, *(first.using(name, **options) for name, options in others)]
         except UnknownNameError as error:  # the model and the method are known by now
-            raise parse.wrong_usage(error, "--option") from error
+            raise terminal.wrong_usage(error, "--option") from error
 
     @contextlib.contextmanager
     def _naming_the_file(self) -> Iterator[None]:

@@ -80,10 +80,9 @@ def _fit(
     quiet: bool,
 ) -> tuple[Patterns, tuple[str, ...]]:
     """Read the model and the data, and fit; return what to know beside the patterns."""
-    from kerascope.cli import io, parse
+    from kerascope.cli import io, terminal
     from kerascope.cli.custom import load_custom_objects
     from kerascope.cli.pictures import pictures_of
-    from kerascope.cli.terminal import progress_bar
     from kerascope.errors import BadInputError, KerascopeWarning, UnknownNameError
     from kerascope.model.load import load_model
     from kerascope.patterns.store import Patterns
@@ -93,13 +92,13 @@ def _fit(
     pictures = pictures_of(model, preprocess)
     read = io.read_data(data, inputs=inputs, pictures=pictures).chosen(chosen)
     pictures.check_used()
-    with progress_bar("Fitting patterns", quiet=quiet) as progress, warnings.catch_warnings():
+    with terminal.progress_bar("Fitting patterns", quiet=quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", KerascopeWarning)  # printed with the table
         try:
             found = Patterns.fit(model, read.values, estimator=estimator, batch_size=batch_size, progress=progress)
             return found, (*found.warnings, *pictures.warnings)
         except UnknownNameError as error:
-            raise parse.wrong_usage(error, "--estimator") from error
+            raise terminal.wrong_usage(error, "--estimator") from error
         except BadInputError as error:
             if str(error).startswith("x "):  # the argument's name in Python; here the file's says more
                 raise BadInputError(f"{read.source}: {error}") from error

@@ -11,7 +11,8 @@ import numpy as np
 import typer
 
 from kerascope.cli.io import read_array, read_names
-from kerascope.errors import BadInputError, BadTargetError, KerascopeError, unknown_name
+from kerascope.cli.terminal import wrong_usage
+from kerascope.errors import BadInputError, BadTargetError, unknown_name
 
 if TYPE_CHECKING:
     from kerascope.cli.pictures import Pictures
@@ -233,8 +234,3 @@ def methods(names: Sequence[str]) -> list[str | None]:
     if len(set(names)) < len(names):
         raise typer.BadParameter("the same method is asked for twice.", param_hint="--method")
     return list(names) or [None]
-
-
-def wrong_usage(error: KerascopeError, hint: str) -> typer.BadParameter:
-    """Return a library error as wrong usage of an option."""
-    return typer.BadParameter(str(error), param_hint=hint)

@@ -309,7 +309,7 @@ class PictureFiles:
 
 def pictures_of(model: Any, preprocess: str | None) -> Pictures:
     """Return how pictures become a model's samples; what `--preprocess` says wrong is wrong usage."""
-    from kerascope.cli.parse import wrong_usage
+    from kerascope.cli.terminal import wrong_usage
 
     try:
         return Pictures(model, preprocess)

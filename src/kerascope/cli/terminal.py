@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from kerascope.cli.backend import use_installed_backend
+from kerascope.errors import KerascopeError
 
 
 def stdout() -> Console:
@@ -75,3 +76,8 @@ def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[float, int], N
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def wrong_usage(error: KerascopeError, hint: str) -> typer.BadParameter:
+    """Return a library error as wrong usage of an option."""
+    return typer.BadParameter(str(error), param_hint=hint)
