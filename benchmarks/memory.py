@@ -23,7 +23,7 @@ from typing import Any
 BUDGET = 2**30
 BLOCKS: dict[str, Any] = {"groups": ("blocks", (28, 28)), "fills": 1}
 GROWTH = 1.25
-"""Twice the work may take so much more: between runs of the same work peaks scattered by 6 %, growth would double them."""
+"""Twice the work may take so much more: peaks of the same work scattered by 6 %, growth would double them."""
 WORK: dict[str, tuple[str, dict[str, Any]]] = {
     "gradient": ("gradient", {}),
     "deeplift_shap, 5 backgrounds": ("deeplift_shap", {"background": 5}),
