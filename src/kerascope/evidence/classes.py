@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerascope.evidence import sentences
-from kerascope.evidence.pages import test_facts
+from kerascope.evidence.pages import facts_of_test
 from kerascope.explanation import Explanation
 from kerascope.record import each
 from kerascope.report.build import Telling, build
@@ -46,7 +46,7 @@ def write_report(
     refuse_existing(Path(path), overwrite)
     evidence = cohort.evidence
     labels = list(cohort.maps)
-    said = (Fact("Shown", "means over the samples of each class"), *test_facts(evidence))
+    said = (Fact("Shown", "means over the samples of each class"), *facts_of_test(evidence))
     telling = Telling(
         page=lambda n, panel: _page(cohort, labels[n], panel),
         ordered=tuple(evidence.attrs["ordered"]),

@@ -44,15 +44,15 @@ def write_report(
     telling = Telling(
         page=lambda n, panel: _page(evidence, n, panel),
         ordered=tuple(evidence.attrs["ordered"]),
-        facts=test_facts(evidence),
+        facts=facts_of_test(evidence),
         warnings=evidence.warnings,
     )
-    named = title or heading(evidence.explanation).replace("What contributed to", "Evidence for", 1)
+    named = title or heading(evidence.explanation, "Evidence for")
     shown = build([evidence.explanation], title=named, truth=truth, samples=samples, telling=telling)
     return write(shown, path, overwrite=overwrite)
 
 
-def test_facts(evidence: Evidence) -> tuple[Fact, ...]:
+def facts_of_test(evidence: Evidence) -> tuple[Fact, ...]:
     """Return how the evidence was tested."""
     attrs = evidence.attrs
     counts = ", ".join(f"{count} for {_named(evidence, label)}" for label, count in attrs["references"].items())

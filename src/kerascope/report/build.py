@@ -99,10 +99,10 @@ def build(
     )
 
 
-def heading(e: Explanation) -> str:
+def heading(e: Explanation, lead: str = "What contributed to") -> str:
     """Return the heading of a report that was given none."""
     name = (e.attrs.get("model") or {}).get("name")
-    return f"What contributed to the output of {name or 'the model'}"
+    return f"{lead} the output of {name or 'the model'}"
 
 
 def _notes(several: Sequence[Explanation], panels: Sequence[Panel], given: Mapping[str, Array]) -> list[str]:
