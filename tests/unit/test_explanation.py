@@ -553,7 +553,7 @@ def test_plot_and_report_go_to_the_parts_that_draw(monkeypatch: pytest.MonkeyPat
     assert e.report("x.html", title="T") == "path"
     assert calls == [
         ((e, 2), {"target": 0, "ax": None, "segments": False, "truth": None}),
-        ((e, "x.html"), {"title": "T", "overwrite": False, "truth": None}),
+        ((e, "x.html"), {"title": "T", "overwrite": False, "truth": None, "samples": None}),
     ]
 
 
