@@ -170,7 +170,7 @@ def main() -> int:
     """Run the parts; print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS / "evidence_hard.md")
     arguments = parser.parse_args()

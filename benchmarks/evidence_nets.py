@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,9 @@ ENOUGH, ATTEMPTS = 0.95, 3
 
 
 def planted(n: int, *, seed: int, length: int, strength: float | None = None, **options: Any) -> Any:
-    """Draw `ks.datasets.motifs` with bumps that fill their cells.
-
-    The bumps of `ks.datasets.motifs` are squared sines: in a third of their cells they reach less than a fourth of
-    their height, and no map can show what is not there. Here they rise and fall over a sixth of their length.
-    """
+    """Draw `ks.datasets.motifs`, as high as the length needs."""
     height = STRENGTHS[length] if strength is None else strength
-    data = ks.datasets.motifs(n, seed=seed, length=length, strength=0.0, **options)
-    t = (np.arange(length) + 0.5) / length
-    bump = np.sin(np.pi / 2 * np.clip(6 * np.minimum(t, 1 - t), 0, 1)) ** 2
-    wave = np.sin(2 * np.pi * max(1.0, min(3.0, length / 4), length / 16) * t)
-    conjunction = options.get("conjunction", False)
-    x = data.x.astype(float)
-    for i, k in zip(*np.nonzero(data.row >= 0), strict=True):
-        is_wave = k == 1 if conjunction else data.y[i] % 2 == 1
-        if conjunction or k == 0:
-            x[i, data.row[i, k], data.start[i, k] : data.stop[i, k]] += height * (wave if is_wave else bump)
-    return dataclasses.replace(data, x=np.clip(x, 0, 1).astype(np.float32))
+    return ks.datasets.motifs(n, seed=seed, length=length, strength=height, **options)
 
 
 def network(shape: tuple[int, int], classes: int, head: str) -> Any:

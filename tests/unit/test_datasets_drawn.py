@@ -27,6 +27,16 @@ def test_motifs_lie_where_the_truth_says(length):
     assert np.all(data.row[~marked] == -1)
 
 
+@pytest.mark.parametrize("length", [4, 12, 32, 128])
+def test_a_bump_fills_its_cells(length):
+    data, bare = (datasets.motifs(20, seed=3, length=length, strength=h) for h in (0.1, 0.0))  # too low to be clipped
+    shape = (data.x - bare.x)[data.truth & (data.y == 0)[:, None, None]].reshape(-1, length) / 0.1
+    middle = shape[:, length // 6 + 1 : -(length // 6) - 1]
+    np.testing.assert_allclose(middle, 1, atol=1e-5)
+    np.testing.assert_allclose(shape, shape[:, ::-1], atol=1e-5)
+    assert np.mean(shape > 0.5) >= 10 / 12 and np.all(shape > 0)
+
+
 def test_the_first_samples_do_not_depend_on_how_many():
     for draw in (
         lambda n: datasets.motifs(n, seed=5),

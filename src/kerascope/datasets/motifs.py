@@ -44,7 +44,8 @@ def motifs(
     """Draw matrices, sensor x time, of autoregressive noise in 0..1 whose class is marked by a motif.
 
     ``x = clip(0.5 + 0.12 noise + strength motif, 0, 1)``. Every class but the last owns two rows; its motif, a bump
-    (even classes) or an oscillation (odd ones), lies in one of the two, at a random time. The last class has none.
+    (even classes; it rises and falls over a sixth of its length, so that it fills its cells) or an oscillation (odd
+    ones), lies in one of the two, at a random time. The last class has none.
 
     With ``conjunction`` there are four classes: the first has a bump in row 0 *and* an oscillation in row 1 of its
     two rows, the second only the bump, the third only the oscillation, the fourth neither: no motif alone tells the
@@ -129,8 +130,8 @@ def _check(
 def _shape_of(kind: int, length: int) -> npt.NDArray[np.float64]:
     """Return a bump (0) or an oscillation of three periods or of period 8 steps if that is more (1), in -1..1."""
     t = (np.arange(length) + 0.5) / length
-    if kind == 0:
-        return np.asarray(np.sin(np.pi * t) ** 2)
+    if kind == 0:  # up and down within a sixth each: a bump that tapers more leaves cells that no map can show
+        return np.asarray(np.sin(np.pi / 2 * np.minimum(1, 6 * np.minimum(t, 1 - t))) ** 2)
     periods = max(1.0, min(3.0, length / 4), length / 16)
     return np.asarray(np.sin(2 * np.pi * periods * t))
 
