@@ -31,10 +31,8 @@ def test_motifs_lie_where_the_truth_says(length):
 def test_a_bump_fills_its_cells(length):
     data, bare = (datasets.motifs(20, seed=3, length=length, strength=h) for h in (0.1, 0.0))  # too low to be clipped
     shape = (data.x - bare.x)[data.truth & (data.y == 0)[:, None, None]].reshape(-1, length) / 0.1
-    middle = shape[:, length // 6 + 1 : -(length // 6) - 1]
-    np.testing.assert_allclose(middle, 1, atol=1e-5)
     np.testing.assert_allclose(shape, shape[:, ::-1], atol=1e-5)
-    assert np.mean(shape > 0.5) >= 10 / 12 and np.all(shape > 0)
+    assert np.mean(shape > 0.5) >= 0.8  # a squared sine: 0.5
 
 
 def test_the_first_samples_do_not_depend_on_how_many():
