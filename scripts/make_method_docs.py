@@ -125,8 +125,8 @@ gap, what biases absorbed, tables of rows and columns, a report.
 | unknown layers | the gradient, silently | refused by name, or differentiated by methods that only differentiate |
 | hidden relevance | `reverse_keep_tensors`, private list | `ks.Explainer(model, "lrp").relevances(x)`, with a table of conservation |
 
-Under `conventions="innvestigate"` LRP refuses BatchNormalization: its numbers there mean nothing. `benchmarks/peers`
-compares the rest with the real thing on fifty networks.
+Under `conventions="innvestigate"` BatchNormalization goes through that other map too, with a warning that its numbers say
+nothing about the model. `benchmarks/peers` compares the rest with the real thing on fifty networks.
 
 ## Every analyzer
 

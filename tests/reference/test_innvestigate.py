@@ -178,11 +178,89 @@ def test_the_input_layer_rule_sees_only_flatten_permute_reshape(float64):
     same(analyzed(a, padded, x), analyzed(flat, padded, x))
 
 
-def test_batch_normalisation_is_refused_under_lrp(float64):
-    model = stack((5,), layers.Dense(4), layers.BatchNormalization(), layers.Dense(2))
-    with pytest.raises(ks.UnsupportedLayerError, match="the variance squared"):
-        analyzed("lrp.z", model, samples((5,)))
-    assert np.isfinite(analyzed("lrp.z", model, samples((5,)), "kerascope")).all()
+def normalized() -> Any:
+    """Dense, BatchNormalization, Dense, with moments that are not those of the default."""
+    return stack((5,), layers.Dense(4), layers.BatchNormalization(epsilon=0.01), layers.Dense(2))
+
+
+def positive_inputs(x: np.ndarray, k: np.ndarray, c: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+    """Presets at a BatchNormalization: 2 x+ k+ / (x+ k+ + c+) - x+ k- / (x+ k- + c-), cell by cell."""
+    found = np.zeros_like(x)
+    for cell in np.ndindex(x.shape):
+        j, positive = cell[1], max(x[cell], 0.0)
+        for weight, part in ((2, max), (-1, min)):
+            product = positive * part(k[j], 0.0)
+            z = product + part(c[j], 0.0)
+            found[cell] += weight * product / (z if z != 0 else ZERO) * relevance[cell]
+    return found
+
+
+NORMALIZED = {
+    "lrp.z": lambda x, k, c, r: x * k / (x * k + c) * r,
+    "lrp.flat": lambda x, k, c, r: r,
+    "lrp.w_square": lambda x, k, c, r: r,
+    "lrp.alpha_2_beta_1": lambda x, k, c, r: (
+        2 * np.maximum(x * k, 0) / (np.maximum(x * k, 0) + c) * r
+        - np.minimum(x * k, 0) / (np.minimum(x * k, 0) + c) * r
+    ),
+    "lrp.sequential_preset_a": positive_inputs,
+}
+
+
+@pytest.mark.parametrize("fused", ["one_linear", "two_linear"])
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_lrp_takes_batch_normalisation_for_another_map(name, fused, float64):
+    """y = gamma x / s - mean / s + beta, s = sqrt(var^2 + epsilon); or (x - mean) / s, then gamma x + beta."""
+    model, x = normalized(), samples((5,))
+    first, norm, last = model.layers[-3:]
+    gamma, beta, mean, variance = (np.asarray(w) for w in norm.get_weights())
+    assert np.abs(variance - 1).min() > 0.01
+    (w, b), (w2, b2) = weights_of(first), weights_of(last)
+    inside = x @ w + b
+    out = predict(keras.Model(model.inputs, norm.output), x)
+    logits = out @ w2 + b2
+    relevance = DENSE[name](out, w2, b2, np.where(np.arange(2) == logits.argmax(axis=1)[:, None], logits, 0.0))
+    s = np.sqrt(variance**2 + 0.01)
+    if fused == "one_linear":
+        relevance = NORMALIZED[name](inside, gamma / s, beta - mean / s, relevance)
+    else:
+        relevance = NORMALIZED[name]((inside - mean) / s, gamma, beta, relevance)
+        relevance = NORMALIZED[name](inside, 1 / s, -mean / s, relevance)
+    same(analyzed(name, model, x, bn_layer_fuse_mode=fused), DENSE[name](x, w, b, relevance), tolerance=1e-8)
+
+
+def test_deep_taylor_differentiates_batch_normalisation(float64):
+    model, x = normalized(), samples((5,), 6)
+    first, norm, last = model.layers[-3:]
+    gamma, _, _, variance = (np.asarray(w) for w in norm.get_weights())
+    (w, b), (w2, b2) = weights_of(first), weights_of(last)
+    out = predict(keras.Model(model.inputs, norm.output), x)
+    logits = out @ w2 + b2
+    seed = np.where(np.arange(2) == logits.argmax(axis=1)[:, None], np.maximum(logits, 0), 0.0)
+    assert seed.any()
+    relevance = alpha_beta(out, w2, b2, seed, 1, 0, False) * gamma / np.sqrt(variance + 0.01)
+    same(analyzed("deep_taylor", model, x), alpha_beta(x, w, b, relevance, 1, 0, False), tolerance=1e-8)
+
+
+def test_rules_of_batch_normalisation_and_what_is_said_of_it(float64):
+    model, x = normalized(), samples((5,))
+    with pytest.warns(ks.KerascopeWarning, match="takes a BatchNormalization for another map"):
+        found = ks.create_analyzer("lrp.epsilon", model, "innvestigate").analyze(x)
+    same(analyzed("lrp", model, x, rule="Epsilon", bn_layer_rule="Epsilon"), found)
+    preset = "lrp.sequential_preset_b"
+    assert not np.allclose(analyzed(preset, model, x), analyzed(preset, model, x, bn_layer_rule="Z"))
+    with pytest.raises(ks.UnsupportedLayerError, match="fails there unless it is told a rule"):
+        analyzed("lrp", model, x, rule="Z")
+    with pytest.raises(ks.UnknownNameError, match="bn_layer_fuse_mode"):
+        analyzed("lrp.z", model, x, bn_layer_fuse_mode="no_linear")
+    with pytest.raises(ks.UnknownNameError, match="bn_layer_rule"):
+        analyzed(preset, model, x, bn_layer_rule="AlphaBetaX2m100")
+    first_axis = stack((5, 2), layers.BatchNormalization(axis=1), layers.Flatten(), layers.Dense(2))
+    with pytest.raises(ks.UnsupportedLayerError, match="along axis 1"):
+        analyzed("lrp.z", first_axis, samples((5, 2)))
+    rescaled = stack((5,), layers.Rescaling(2.0), layers.Dense(2))
+    with pytest.raises(ks.UnsupportedLayerError, match=r"refused by iNNvestigate 2\.1\.2"):
+        analyzed("lrp.z", rescaled, x)
 
 
 # Names, parameters, selections ----------------------------------------------------------------
@@ -285,7 +363,8 @@ def test_rules_by_name_and_in_lists(float64):
         ("lrp", {}, "lrp needs rule="),
         ("lrp.alpha_beta", {}, "needs alpha or beta"),
         ("lrp", {"rule": "Gamma"}, "Unknown rule 'Gamma'"),
-        ("lrp.z", {"bn_layer_rule": "Z"}, "bn_layer_rule is not taken over"),
+        ("lrp", {"rule": "Z", "bn_layer_rule": "Z"}, "bn_layer_rule is not taken over"),
+        ("lrp.z", {"bn_layer_rule": "Z"}, "Unknown parameter of lrp.z"),
     ],
 )
 def test_bad_words(name, options, message):

@@ -109,7 +109,7 @@ def create_analyzer(
         name: as there: ``"gradient"``, ``"input_t_gradient"``, ``"lrp.sequential_preset_a_flat"``, ``"pattern.net"`` …
         model: a built Keras model, or a path to one; a final softmax may stay on.
         conventions: ``"kerascope"``: our method of that name, with our conventions; ``"innvestigate"``: the numbers of
-            version 2.1.2, with a warning of what is wrong in them. BatchNormalization under LRP is refused there.
+            version 2.1.2, with a warning of what is wrong in them.
         **options: its parameters, by their names there.
 
     Returns:
@@ -126,4 +126,5 @@ def create_analyzer(
     """
     if conventions not in ("kerascope", "innvestigate"):
         raise unknown_name("conventions", str(conventions), ("kerascope", "innvestigate"))
-    return Analyzer(name, model, options_of(name, options), conventions)
+    its_numbers = conventions == "innvestigate"
+    return Analyzer(name, model, options_of(name, options, its_numbers=its_numbers), conventions)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 from keras import ops
 
 from kerascope.errors import BadInputError
 from kerascope.innvestigate import rules
+from kerascope.innvestigate.normalization import Normalized, normalizes
 from kerascope.lrp.composites import Assignment
 from kerascope.lrp.method import LRP
 from kerascope.lrp.rules import Rule
@@ -20,6 +22,12 @@ from kerascope.methods.session import Session
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
+
+_ANOTHER_MAP = (
+    "iNNvestigate takes a BatchNormalization for another map (its variance squared, gamma missing in the offset), and "
+    "its presets about double relevance there: these numbers repeat 2.1.2 and say nothing about the model. "
+    "conventions='kerascope' folds it exactly."
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Propagated(LRP):
         until: layers up to this number (from the input) take ``until_rule``.
         until_rule: their rule.
         taylor: start from max(logit, 0), and differentiate sums, poolings and activation layers.
+        normalization: rule of BatchNormalization layers, applied to another map than theirs.
+        normalization_twice: that map is taken apart into two.
     """
 
     rule: Rule | tuple[Rule, ...] = ()
@@ -41,6 +51,8 @@ class Propagated(LRP):
     until: int | None = None
     until_rule: Rule | None = None
     taylor: bool = False
+    normalization: Rule | None = None
+    normalization_twice: bool = False
 
     promise: ClassVar[str] = ""
 
@@ -53,8 +65,10 @@ class Propagated(LRP):
 
     def _assign(self, session: Session, graph: Graph) -> Assignment:
         written = replace(session.view.unfolded, outputs=graph.outputs).restrict(graph.outputs)
+        layers = [x for x in session.view.model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+        normalized = Normalized(tuple(layers), self.normalization, self.normalization_twice)
         with exact(session.view.dtype):
-            return rules.assign(written, self._rule_of, taylor=self.taylor)
+            return rules.assign(written, self._rule_of, normalized, taylor=self.taylor)
 
     def _rule_of(self, node: Node, is_first: bool, number: int) -> Rule:
         if self.until is not None and self.until_rule is not None and number <= self.until:
@@ -74,7 +88,8 @@ class Propagated(LRP):
         outputs = batch.selection.graph.outputs
         written = replace(session.view.unfolded, outputs=outputs).restrict(outputs)
         found = super().attribute(session, replace(batch, selection=replace(batch.selection, graph=written)))
-        return replace(found, expected=None, absorbed=None, largest=None)
+        said = (*found.warnings, _ANOTHER_MAP) if not self.taylor and normalizes(written) else found.warnings
+        return replace(found, expected=None, absorbed=None, largest=None, warnings=said)
 
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         start = seed * logits

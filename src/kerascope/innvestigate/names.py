@@ -48,6 +48,7 @@ RULES: dict[str, tuple[Rule, Rule]] = {
     "Alpha1Beta0IgnoreBias": (ours.AlphaBeta(1.0, 0.0, "ignore"), theirs.WholeBiasAlphaBeta(1.0, 0.0, False)),
     "ZPlus": (ours.ZPlus("ignore"), theirs.WholeBiasAlphaBeta(1.0, 0.0, False)),
     "ZPlusFast": (ours.ZPlus("ignore"), theirs.FastZPlus()),
+    "Bounded": (ours.ZBox(-1.0, 1.0), theirs.Box(-1.0, 1.0)),
 }
 """Rules by their names there: ours, and one that gives its numbers."""
 
@@ -67,7 +68,8 @@ class Analyzer:
 
 
 _LRP = {"input_layer_rule": None, "until_layer_idx": None, "until_layer_rule": None}
-_BN = {"bn_layer_rule": None, "bn_layer_fuse_mode": "one_linear"}
+_FUSE = {"bn_layer_fuse_mode": "one_linear"}
+_BN = {"bn_layer_rule": None, **_FUSE}
 _WHOLE_BIAS = "both denominators of alpha-beta hold the whole bias; where that nearly cancels relevance explodes"
 _ZEROS = "an exact zero in a denominator becomes 1e-7, which gives values of 1e7"
 _LOGIT = "it starts from the logit, so maps carry it as a factor, and a negative one turns signs before the first ReLU"
@@ -76,7 +78,7 @@ _LOGIT = "it starts from the logit, so maps carry it as a factor, and a negative
 def _lrp(rule: str) -> Analyzer:
     differs = f"{_WHOLE_BIAS}; {_ZEROS}" if "Alpha" in rule and "Ignore" not in rule else _ZEROS
     mine, its = RULES[rule]
-    return Analyzer({**_LRP, **_BN}, lambda o: _ours(mine, o), lambda o: _theirs(its, o), differs)
+    return Analyzer({**_LRP, **_FUSE}, lambda o: _ours(mine, o), lambda o: _theirs(its, o), differs)
 
 
 def _epsilon(o: Options) -> tuple[Rule, Rule]:
@@ -133,17 +135,35 @@ def _ours(rule: Rule, o: Options, *, dense: Rule | None = None, first: Rule | No
     return LRP(composite=Composite([*entries, (kernels, dense or rule)]))
 
 
-def _theirs(rule: Rule, o: Options, *, dense: Rule | None = None, first: Rule | None = None) -> Method:
+def _theirs(
+    rule: Rule | tuple[Rule, ...], o: Options, *, dense: Rule | None = None, first: Rule | None = None
+) -> Method:
     until = o.get("until_layer_rule")
     if o.get("until_layer_idx") is not None and until not in RULES:
         raise unknown_name("until_layer_rule", str(until), RULES)
+    if o["bn_layer_fuse_mode"] not in ("one_linear", "two_linear"):
+        raise unknown_name("bn_layer_fuse_mode", str(o["bn_layer_fuse_mode"]), ("one_linear", "two_linear"))
     return Propagated(
         rule=rule,
         dense=dense,
         first=_first(o, 1) or first,
         until=o.get("until_layer_idx"),
         until_rule=RULES[until][1] if until in RULES else None,
+        normalization=_normalization(rule, dense, o),
+        normalization_twice=o["bn_layer_fuse_mode"] == "two_linear",
     )
+
+
+def _normalization(rule: Rule | tuple[Rule, ...], dense: Rule | None, o: Options) -> Rule | None:
+    """Return the rule of BatchNormalization: the one asked for, a preset's, or that of all layers."""
+    if "bn_layer_rule" not in o and isinstance(rule, Rule):
+        return rule
+    named = o["bn_layer_rule"]
+    if named is None:
+        return theirs.PositiveInputs() if dense is not None else None
+    if named not in RULES:
+        raise unknown_name("bn_layer_rule", str(named), RULES)
+    return RULES[named][1]
 
 
 def _listed(o: Options, side: int) -> Method:
@@ -152,7 +172,7 @@ def _listed(o: Options, side: int) -> Method:
         return (_theirs if side else _ours)(chosen[0], o)
     if not side:
         raise BadInputError("A list of rules counts layers; give a ks.Composite with names or globs to ks.LRP instead.")
-    return Propagated(rule=tuple(chosen), first=_first(o, 1))
+    return _theirs(tuple(chosen), o)
 
 
 def _preset(conv: str, *, flat: bool) -> Analyzer:
@@ -163,8 +183,7 @@ def _preset(conv: str, *, flat: bool) -> Analyzer:
         first = theirs.Weights("flat") if flat else None
         return _theirs(RULES[conv][1], o, dense=theirs.Z(o["epsilon"]), first=first)
 
-    differs = f"{_WHOLE_BIAS}; BatchNormalization doubles relevance, and is refused here"
-    return Analyzer({**_LRP, **_BN, "epsilon": 0.1}, ours_of, theirs_of, differs)
+    return Analyzer({**_LRP, **_BN, "epsilon": 0.1}, ours_of, theirs_of, _WHOLE_BIAS)
 
 
 def _until_preset() -> Analyzer:
@@ -220,14 +239,14 @@ ANALYZERS: dict[str, Analyzer] = {
     ),
     "lrp.z": _lrp("Z"),
     "lrp.epsilon": Analyzer(
-        {"epsilon": 1e-7, "bias": True, **_LRP, **_BN},
+        {"epsilon": 1e-7, "bias": True, **_LRP, **_FUSE},
         lambda o: _ours(_epsilon(o)[0], o),
         lambda o: _theirs(_epsilon(o)[1], o),
     ),
     "lrp.w_square": _lrp("WSquare"),
     "lrp.flat": _lrp("Flat"),
     "lrp.alpha_beta": Analyzer(
-        {"alpha": None, "beta": None, "bias": True, **_LRP, **_BN},
+        {"alpha": None, "beta": None, "bias": True, **_LRP, **_FUSE},
         lambda o: _ours(_alpha_beta(o)[0], o),
         lambda o: _theirs(_alpha_beta(o)[1], o),
         f"with bias=True {_WHOLE_BIAS}; {_ZEROS}",
@@ -273,8 +292,10 @@ ANALYZERS: dict[str, Analyzer] = {
 """Every analyzer of iNNvestigate 2.1.2, and the two pattern methods of version 1."""
 
 
-def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(name: str, given: Mapping[str, Any], *, its_numbers: bool = False) -> dict[str, Any]:
     """Return an analyzer's parameters, those given over its defaults.
+
+    ``its_numbers``: for ``conventions="innvestigate"``.
 
     Raises:
         UnknownNameError: for a name or a parameter that iNNvestigate does not have.
@@ -286,10 +307,10 @@ def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)
-        if key in _BN and value != _BN[key]:
+        if key in _BN and value != _BN[key] and not its_numbers:
             raise BadInputError(
-                f"{key} is not taken over: a BatchNormalization is folded where that is exact "
-                "(conventions='kerascope'), or refused (conventions='innvestigate')."
+                f"{key} is not taken over: a BatchNormalization is folded where that is exact, and has no rule then. "
+                "With conventions='innvestigate' it is."
             )
         if key.startswith("reverse_") and value:
             raise BadInputError(

@@ -2,7 +2,8 @@
 
 What is peculiar: an exact zero in a denominator becomes 1e-7; alpha-beta keeps the whole bias in both denominators;
 pooling by average and Add share by the z rule without a stabiliser (LRP) or copy like a gradient (deep Taylor);
-activation layers of their own (``ReLU()``, ``LeakyReLU()``) are differentiated, fused ones pass relevance on.
+activation layers of their own (``ReLU()``, ``LeakyReLU()``) are differentiated, fused ones pass relevance on; LRP takes
+BatchNormalization for another map (`normalization`), deep Taylor differentiates it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from kerascope import backend
 from kerascope.errors import UnsupportedLayerError
+from kerascope.innvestigate.normalization import Normalized
 from kerascope.lrp import engine
 from kerascope.lrp.composites import Assignment
 from kerascope.lrp.rules import Branch, Rule, Site, Term
@@ -97,6 +100,19 @@ class Box(Rule):
         return
 
 
+@dataclass(frozen=True)
+class PositiveInputs(Rule):
+    """2 x+ W+ / (x+ W+ + b+) - x+ W- / (x+ W- + b-): negative inputs get nothing, positive ones twice their share."""
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        found = []
+        for weight, part in ((2.0, ops.maximum), (-1.0, ops.minimum)):
+            bias = None if site.op.bias is None else part(site.op.bias, 0)
+            found.append(Branch((Term(_plus, part(site.op.kernel, 0)),), weight, bias, zero=ZERO))
+        return tuple(found)
+
+
 def _same(x: Tensor) -> Tensor:
     return x
 
@@ -122,16 +138,19 @@ def first_kernels(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def assign(graph: Graph, rule_of: Callable[[Node, bool, int], Rule], *, taylor: bool) -> Assignment:
+def assign(
+    graph: Graph, rule_of: Callable[[Node, bool, int], Rule], normalized: Normalized, *, taylor: bool
+) -> Assignment:
     """Give every node of an unfolded graph its handler.
 
     Args:
         graph: the network as it is written, nothing folded.
         rule_of: the rule of a kernel layer, from its node, whether it is a first one, and its number.
-        taylor: deep Taylor: sums and average poolings are differentiated.
+        normalized: how LRP goes through BatchNormalization.
+        taylor: deep Taylor: sums, average poolings and BatchNormalization are differentiated.
 
     Raises:
-        UnsupportedLayerError: for what 2.1.2 does not reproduce: BatchNormalization and unknown operations.
+        UnsupportedLayerError: for what 2.1.2 refuses or does not explain: other scalings and unknown operations.
     """
     first, count = first_kernels(graph), 0
     handlers: dict[str, Handler] = {}
@@ -139,11 +158,14 @@ def assign(graph: Graph, rule_of: Callable[[Node, bool, int], Rule], *, taylor: 
     for node in graph:
         op = node.op
         if isinstance(op, Affine) and op.is_diagonal:
-            raise UnsupportedLayerError(
-                f"Layer {node.name!r} ({op.label}): iNNvestigate replaces a BatchNormalization by another map (the "
-                "variance squared, gamma missing in the offset), and relevance through it means nothing. It is not "
-                "repeated here: use conventions='kerascope', which folds it exactly."
-            )
+            if not issubclass(node.source, keras.layers.BatchNormalization):
+                raise UnsupportedLayerError(
+                    f"Layer {node.name!r} ({op.label}) is refused by iNNvestigate 2.1.2, which has no numbers for it. "
+                    "Use conventions='kerascope'."
+                )
+            handlers[node.name], text = (plain, "derivative") if taylor else normalized.handler(node)
+            table.append((node, text))
+            continue
         if isinstance(op, Affine):
             rule = rule_of(node, node.name in first, count)
             count += 1
@@ -179,8 +201,6 @@ def _differentiated(op: Activation, x: Tensor) -> tuple[Tensor, Backward]:
 
 
 def _in_proportion(op: Mixture, *inputs: Tensor) -> tuple[Tensor, Backward]:
-    from kerascope import backend
-
     z, pull = backend.vjp(op.fn, *inputs)
 
     def backward(arriving: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], None]:
