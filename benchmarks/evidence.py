@@ -320,7 +320,7 @@ def picture(results: Results, callers: list[str], lengths: list[int], path: Path
     colours = ["#c0c6ce", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#8c564b", "#999900", "#7f7f7f"]
     for axes, key in zip(figure.subplots(1, 2, sharey=True), ("precision", "recall"), strict=True):
         for k, name in enumerate(reversed(callers)):
-            values = [np.nanmean([run[key] for run in _runs(results, name, n)] or [np.nan]) for n in lengths]
+            values = [_mean([run[key] for run in _runs(results, name, n)]) for n in lengths]
             style = {"color": colours[k % len(colours)], "linestyle": ("-", "--")[k // len(colours) % 2]}
             if name == DEFAULT:
                 style = {"color": "black", "linewidth": 2.4}
@@ -329,7 +329,7 @@ def picture(results: Results, callers: list[str], lengths: list[int], path: Path
         axes.set_xticks(range(len(lengths)), [str(n) for n in lengths])
         axes.spines[["top", "right"]].set_visible(False)
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], names[::-1], loc="outside right upper", fontsize=7, frameon=False)
+    figure.legend(handles[::-1], names[::-1], loc="outside right upper", fontsize=7, frameon=False, handlelength=3.5)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
 
@@ -337,9 +337,14 @@ def picture(results: Results, callers: list[str], lengths: list[int], path: Path
 def _pair(runs: list[dict[str, float]]) -> str:
     if not runs:
         return "-"
-    precision = [run["precision"] for run in runs]
-    found = f"{np.nanmean(precision):.2f}" if np.isfinite(precision).any() else "-"
-    return f"{found} / {np.mean([run['recall'] for run in runs]):.2f}"
+    precision = _mean([run["precision"] for run in runs])
+    return f"{'-' if np.isnan(precision) else f'{precision:.2f}'} / {_mean([run['recall'] for run in runs]):.2f}"
+
+
+def _mean(values: list[float]) -> float:
+    """Return the mean of what is known, not a number where nothing is."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 if __name__ == "__main__":

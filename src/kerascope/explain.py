@@ -8,7 +8,7 @@ import sys
 import time
 import warnings as python_warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import keras
@@ -17,14 +17,14 @@ import numpy as np
 from kerascope import provenance, registry
 from kerascope.errors import BadInputError, KerascopeError, KerascopeWarning, MissingBaselineError, StaleModelError
 from kerascope.explanation import Explanation
-from kerascope.inputs import Samples, read_labels, read_samples
+from kerascope.inputs import Labels, Samples, read_labels, read_samples
 from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.session import MEMORY, Session
 from kerascope.model.convert import precision
 from kerascope.model.load import load_model
 from kerascope.model.view import ModelView, Signature, fingerprint, signature_of
 from kerascope.relevances import Relevances, Step
-from kerascope.target import Selection, as_target
+from kerascope.target import Selection, Target, as_target
 
 if TYPE_CHECKING:
     import os
@@ -70,8 +70,9 @@ def explain(
     Args:
         model: a built Keras model, or a path to a ``.keras`` or ``.h5`` file.
         x: samples (N, *S) as the model takes them, or one sample; a dict or list for several inputs.
-        method: a name from ``ks.methods()``, a method object, or None: the recommended one. A list of these gives a
-            list of explanations: the model is traced once, and each option goes to those named methods that have it.
+        method: a name from ``ks.methods()``, a method object, or None: the recommended one. A list of names and objects
+            gives a list of explanations: the model is traced once, and each option goes to those named methods that
+            read it.
         target: which number is explained; None: the top class of each sample. A class index, an array of them (N,) or
             (N, T), "all", a target object (`ks.TopClass`, `ks.Class`, `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a
             function of the logits that returns (N,).
@@ -92,7 +93,7 @@ def explain(
 
     Raises:
         KerascopeError: see `kerascope.errors`; nothing is computed before the input has been checked, and that no
-            method refuses the model.
+            method refuses it.
 
     Example:
         >>> import keras, numpy as np
@@ -109,7 +110,7 @@ def explain(
     first = Explainer(model, chosen[0], **how)
     explainers = [first, *(first.using(other) for other in chosen[1:])]
     for explainer in explainers:
-        explainer.prepare(x)
+        explainer.prepare(x, target=target, seed=seed, **names)
     return [explainer(x, **asked) for explainer in explainers]
 
 
@@ -146,7 +147,6 @@ class Explainer:
         self._choose(method, options)
         self.model = load_model(model)
         self._sessions: dict[Any, Session] = {}
-        self._said: tuple[str, ...] = ()
         self._latest: Session | None = None
 
     @classmethod
@@ -193,10 +193,18 @@ class Explainer:
         """The traced model; it exists after the first call (or `prepare`)."""
         return self.session.view
 
-    def prepare(self, x: Any) -> Explainer:
-        """Trace the model on samples and check the method, without explaining them; returns the explainer."""
-        _, session = self._samples(x)
-        self.method.check(session)
+    def prepare(self, x: Any, **asked: Any) -> Explainer:
+        """Trace the model on samples and check the method, without explaining them; returns the explainer.
+
+        Args:
+            x: samples.
+            **asked: ``target`` and what else a call takes, to check that call as a whole; without, whether the method
+                fits the model.
+        """
+        if asked:
+            self._asked(x, **asked)
+        else:
+            self.method.check(self._samples(x)[1])
         return self
 
     def rule_table(self) -> list[dict[str, str]]:
@@ -224,19 +232,11 @@ class Explainer:
             >>> list(found), found["top"].shape
             (['top'], (4, 2))
         """
-        seed, wanted = _whole(seed, "seed", 0), as_target(target)
-        samples, session = self._samples(x)
-        self._refuse_stale(session)
-        selection = wanted.select(session.view, len(samples))
-        part = session.ending_in(selection.graph)
-        self.method.check(part)
-        self.method.check_selection(selection)
-        trails = [
-            self.method.trail(part, Batch(tuple(a[block].copy() for a in samples.arrays), selection.rows(block), seed))
-            for block in part.blocks(len(samples))
-        ]
-        rules = {row["node"]: row for row in self.method.rule_table(part)}
-        return _joined_trails(trails, rules, squeeze=selection.squeeze)
+        asked = self._asked(x, target=target, seed=seed)
+        blocks = asked.part.blocks(len(asked.samples))
+        trails = [self.method.trail(asked.part, asked.batch(block)) for block in blocks]
+        rules = {row["node"]: row for row in self.method.rule_table(asked.part)}
+        return _joined_trails(trails, rules, squeeze=asked.selection.squeeze)
 
     def __call__(
         self,
@@ -254,6 +254,27 @@ class Explainer:
         Raises:
             StaleModelError: if the model's weights changed since the first call.
         """
+        asked = self._asked(x, target=target, seed=seed, dims=dims, coords=coords, class_names=class_names)
+        started = time.perf_counter()
+        batches = self._attribute(asked, progress)
+        recorder = provenance.Recorder(self.method, asked.session, asked.selection, asked.target, self.method_reason)
+        seconds = time.perf_counter() - started
+        explanation = recorder.record(asked.samples, x, batches, asked.labels, asked.seed, seconds)
+        for text in explanation.warnings:
+            python_warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
+        return explanation
+
+    def _asked(
+        self,
+        x: Any,
+        *,
+        target: Any = None,
+        seed: int = 0,
+        dims: Any = None,
+        coords: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> _Asked:
+        """Read and check what a call was given."""
         seed, wanted = _whole(seed, "seed", 0), as_target(target)
         samples, session = self._samples(x)
         self._refuse_stale(session)
@@ -263,13 +284,7 @@ class Explainer:
         self.method.check(part)
         self.method.check_selection(selection)
         self.method.check_inputs(part, samples.arrays)
-        started = time.perf_counter()
-        batches = self._attribute(part, samples, selection, seed, progress)
-        recorder = provenance.Recorder(self.method, session, selection, wanted, self.method_reason)
-        explanation = recorder.record(samples, x, batches, labels, seed, time.perf_counter() - started)
-        for text in explanation.warnings:
-            python_warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
-        return explanation
+        return _Asked(samples, session, part, selection, wanted, labels, seed)
 
     def _ready(self) -> Session:
         if self._latest is None:
@@ -284,18 +299,19 @@ class Explainer:
         if shapes not in self._sessions:
             self._sessions[shapes] = self._open(signature, samples, shapes)
         self._latest = self._sessions[shapes]
-        return replace(samples, notes=(*samples.notes, *self._said)), self._latest
+        return replace(samples, notes=(*samples.notes, *self._latest.notes)), self._latest
 
     def _open(self, signature: Signature, samples: Samples, shapes: Sequence[tuple[int, ...]]) -> Session:
-        background = None
+        background: tuple[np.ndarray, ...] | None = None
+        notes: tuple[str, ...] = ()
         if self._background is not None:
             # Where the model leaves sizes open, the background has to have those of the samples.
             specs = tuple(replace(spec, shape=shape) for spec, shape in zip(signature.specs, shapes, strict=True))
             shaped, dtype = replace(signature, specs=specs), precision(self.model)
             read = read_samples(self._background, shaped, dtype=dtype, what="background")
-            background, self._said = read.arrays, read.notes
+            background, notes = read.arrays, read.notes
         view = ModelView(self.model, signature, [array[:2].copy() for array in samples.arrays])
-        return Session(view, background, self.batch_size, self._compile, self.memory_budget)
+        return Session(view, background, self.batch_size, self._compile, self.memory_budget, notes=notes)
 
     def _refuse_stale(self, session: Session) -> None:
         if fingerprint(self.model) != session.view.fingerprint:
@@ -304,19 +320,32 @@ class Explainer:
                 "Explainer for the changed model."
             )
 
-    def _attribute(
-        self, session: Session, samples: Samples, selection: Selection, seed: int, progress: Progress
-    ) -> list[Attribution]:
+    def _attribute(self, asked: _Asked, progress: Progress) -> list[Attribution]:
         parts = []
-        with _reporting(progress, len(samples), registry.name_of(self.method)) as report:
-            for block in session.blocks(len(samples)):
-                # Copies: whatever a method does to its batch, the user's array stays as it is.
-                inputs = tuple(array[block].copy() for array in samples.arrays)
-                batch = Batch(inputs, selection.rows(block), seed)
-                part = replace(session, told=functools.partial(report.within, block.start, len(batch)))
-                parts.append(self.method.attribute(part, batch))
+        with _reporting(progress, len(asked.samples), registry.name_of(self.method)) as report:
+            for block in asked.part.blocks(len(asked.samples)):
+                part = replace(asked.part, told=functools.partial(report.within, block.start, block.stop - block.start))
+                parts.append(self.method.attribute(part, asked.batch(block)))
                 report(block.stop)
         return parts
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A call that has been checked: samples, what is explained of them, and the part of the model that does it."""
+
+    samples: Samples
+    session: Session
+    part: Session
+    selection: Selection
+    target: Target
+    labels: Labels
+    seed: int
+
+    def batch(self, block: slice) -> Batch:
+        """Return some samples as copies: whatever a method does to its batch, the user's array stays as it is."""
+        inputs = tuple(array[block].copy() for array in self.samples.arrays)
+        return Batch(inputs, self.selection.rows(block), self.seed)
 
 
 def _joined_trails(trails: Sequence[Trail], rules: Mapping[str, Mapping[str, str]], *, squeeze: bool) -> Relevances:

@@ -107,7 +107,7 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
 
 
 def as_methods(methods: Any, options: Mapping[str, Any]) -> list[Method]:
-    """Return method objects for several methods; every option goes to those named methods that have it.
+    """Return method objects for several methods; every option goes to those named methods that read it.
 
     Raises:
         BadInputError: if there is none.
@@ -129,7 +129,7 @@ def shared_options(names: Sequence[str], given: Sequence[tuple[str | None, str, 
 
     Args:
         names: of the methods. One alone gets every option, and says itself which it does not know.
-        given: the method an option is for (None: all that have it), its name, its value.
+        given: the method an option is for (None: all that read it), its name, its value.
 
     Raises:
         UnknownNameError: for an option that no method has, or that names a method not asked for.
@@ -137,12 +137,12 @@ def shared_options(names: Sequence[str], given: Sequence[tuple[str | None, str, 
     found: list[dict[str, Any]] = [{} for _ in names]
     for method, name, value in given:
         if method is not None and method not in names:
-            raise unknown_name("method in --option", method, names)
+            raise unknown_name("method of an option", method, names)
         takers = [i for i, known in enumerate(names) if method in (None, known)]
         if len(takers) != 1:
-            takers = [i for i in takers if name in _fields(names[i])]
+            takers = [i for i in takers if name in _read(names[i])]
         if not takers:
-            every = {field for known in names for field in _fields(known)}
+            every = {field for known in names for field in _read(known)}
             raise unknown_name(f"option of {', '.join(names) or 'method objects'}", name, every)
         for i in takers:
             found[i][name] = value
@@ -152,6 +152,12 @@ def shared_options(names: Sequence[str], given: Sequence[tuple[str | None, str, 
 def _fields(name: str) -> list[str]:
     """Return the options that a method takes by its name."""
     return [item.name for item in dataclasses.fields(METHODS[name]) if item.name != "composite" or name == "lrp"]
+
+
+def _read(name: str) -> list[str]:
+    """Return those of them that count: a composite of LRP reads some only."""
+    counting = METHODS[name].options
+    return [option for option in _fields(name) if option in counting]
 
 
 def recommended(*, background: bool) -> tuple[str, str]:

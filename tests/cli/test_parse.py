@@ -173,7 +173,7 @@ def test_options_go_to_the_methods_that_have_them() -> None:
     assert parse.options_by_method(["lrp"], [steps]) == [{"steps": 8}]
     with pytest.raises(UnknownNameError, match="Unknown option of lrp, gradient 'steps'"):
         parse.options_by_method(["lrp", "gradient"], [steps])
-    with pytest.raises(UnknownNameError, match=r"Unknown method in --option 'lrp\.z_box'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown method of an option 'lrp\.z_box'"):
         parse.options_by_method(["lrp"], [low])
 
 

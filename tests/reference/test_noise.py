@@ -133,8 +133,18 @@ def test_layers_that_share_weights_share_their_noise(float64):
     assert not np.array_equal(noisy[0], backend.to_numpy(weights[0]))
 
 
+def test_a_layer_at_the_end_of_a_submodel_keeps_its_noise_outside(float64):
+    """The layer's name stands for it, not what its first call returns: that tensor is the submodel's too."""
+    encode, given, inputs = layers.Dense(4, activation="relu"), layers.Input((4,)), layers.Input((4,))
+    inner = keras.Model(given, encode(given))
+    bench = Bench(weigh(keras.Model(inputs, layers.Dense(2)(encode(inner(inputs))))), samples((4,)))
+    noisy = [backend.to_numpy(tensor) for tensor in noisy_weights(bench.session.view.traced, 0.3, (0, 0))]
+    assert np.array_equal(noisy[0], noisy[2])
+    assert np.array_equal(noisy[1], noisy[3])
+
+
 def test_layers_with_equal_weights_have_noise_of_their_own(float64):
-    model = weigh(stack((4,), layers.Dense(4, activation="relu"), layers.Dense(4)))
+    model = weigh(stack((4,), layers.Dense(4, activation="relu"), layers.Dense(4, activation="relu")))
     model.layers[1].set_weights(model.layers[0].get_weights())
     bench = Bench(model, samples((4,)))
     noisy = [backend.to_numpy(tensor) for tensor in noisy_weights(bench.session.view.traced, 0.3, (0, 0))]

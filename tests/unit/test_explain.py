@@ -25,6 +25,12 @@ def values(model, x, method, **how):
         return ks.explain(model, x, method, **how).values
 
 
+def explained(model, x, method, **how):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        return ks.explain(model, x, method, **how)
+
+
 # The result ---------------------------------------------------------------------------
 
 
@@ -96,6 +102,48 @@ def test_several_methods_are_checked_before_any_runs():
         ks.explain(linear(), X, [])
     with pytest.raises(ks.BadInputError, match="must be a name or a method object"):
         ks.explain(linear(), X, ["lrp", 3])
+
+
+def test_several_methods_are_checked_with_what_is_asked_before_any_runs():
+    """A target that cuts off what a method refuses is accepted as for one method; what does not fit stops all."""
+    inputs = keras.Input((4,))
+    inside = layers.Dense(5, name="inside")(inputs)
+    model, x = keras.Model(inputs, layers.Dense(2)(keras.ops.sort(inside))), draw(3, 4)
+    target, told = ks.Neuron("inside", 0), []
+    alone = values(model, x, "lrp", target=target)
+    both = ks.explain(model, x, ["lrp", "gradient"], target=target)
+    np.testing.assert_allclose(both[0].values, alone)
+    how = {"progress": lambda *parts: told.append(parts)}
+    with pytest.raises(ks.BadInputError, match="outside"):
+        ks.explain(linear(), X, ["gradient", "lrp.z_box"], low=-0.1, high=0.1, **how)
+    with pytest.raises(ks.IncompatibleMethodError, match="deep_taylor decomposes"):
+        ks.explain(linear(), X, ["gradient", "deep_taylor"], target=lambda z: z[:, 0], **how)
+    assert told == []
+
+
+def test_an_option_goes_to_the_methods_that_read_it():
+    """Every composite of LRP has the fields of all; one that has no use for an option is left alone."""
+    boxed = ks.explain(linear(), X, ["lrp.epsilon", "lrp.z_box"], low=-9.0, high=9.0, epsilon=0.5)
+    assert boxed[0].method == ks.LRP("epsilon", epsilon=0.5)
+    assert boxed[1].method == ks.LRP("z_box", low=-9.0, high=9.0)
+    with pytest.raises(ks.UnknownNameError, match="option of lrp"):
+        ks.explain(linear(), X, ["lrp.epsilon", "lrp.z_plus"], gamma=0.5)
+
+
+def test_what_was_changed_about_the_background_is_said_of_every_explanation():
+    model = convolutional()
+    found = explained(model, draw(2, 6, 5, 1), ["integrated_gradients", "deeplift"], background=draw(4, 6, 5))
+    for e in found:
+        assert any(text.startswith("background") for text in e.warnings)
+
+
+@pytest.mark.parametrize("wrapper", [ks.SmoothGrad, ks.NoiseGrad])
+def test_what_a_base_method_warns_of_is_said_once(wrapper):
+    model = linear()
+    model.layers[-1].set_weights([-np.ones((6, 4)), np.zeros(4)])
+    e = explained(model, np.abs(X) + 1, wrapper(ks.DeepTaylor(), draws=3), target=0, batch_size=2)
+    (text,) = [text for text in e.warnings if "explained logits are not positive" in text]
+    assert text.startswith("Of the noisy copies, some explained logits")
 
 
 def test_a_path_is_as_good_as_a_model(tmp_path):

@@ -166,7 +166,7 @@ class _Work:
         explainers = self._explainers()
         with self._naming_the_file():
             for explainer in explainers if len(explainers) > 1 else ():
-                explainer.prepare(self.data.values)
+                explainer.prepare(self.data.values, **self._asked())
             return [self._explain(explainer) for explainer in explainers]
 
     def _explainers(self) -> list[Explainer]:
@@ -205,15 +205,16 @@ class _Work:
             return self.pictures.noted(self._run(explainer, progress))
 
     def _run(self, explainer: Explainer, progress: Callable[[float, int], None]) -> Explanation:
-        return explainer(
-            self.data.values,
-            target=self.target,
-            seed=self.request.seed,
-            dims=self.dims,
-            coords=self.coords,
-            class_names=self.class_names,
-            progress=progress,
-        )
+        return explainer(self.data.values, progress=progress, **self._asked())
+
+    def _asked(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "seed": self.request.seed,
+            "dims": self.dims,
+            "coords": self.coords,
+            "class_names": self.class_names,
+        }
 
 
 def _write(explanations: Sequence[Explanation], outputs: Outputs, *, force: bool) -> None:

@@ -335,8 +335,8 @@ class LRP(Method):
         if depth <= _DEEP:
             return ()
         return (
-            f"Above the first layer relevance follows positive contributions only, through {depth} layers behind each "
-            "other: with depth the maps of different classes become alike (Sixt et al. 2020). To tell classes apart "
+            f"Above the first of {depth} layers behind each other relevance follows positive contributions only: with "
+            "depth the maps of different classes become alike (Sixt et al. 2020). To tell classes apart "
             "take a composite with another rule on top (lrp.epsilon_plus, lrp), or deeplift.",
         )
 

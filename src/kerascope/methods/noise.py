@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -68,10 +69,12 @@ class _OverNoise(Wrapped):
         shapes = [(len(batch), batch.selection.count, *x.shape[1:]) for x in batch.inputs]
         moments = [Moments(shape, self.order) for shape in shapes]
         scales = [self.noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
+        said: dict[str, None] = {}
         for which, index in session.pairs(self.draws, len(batch)):
             noisy = _noisy(batch, scales, which, index)
-            maps = self.base.attribute(session.quiet, batch.with_inputs(noisy, index)).values
-            for moment, values in zip(moments, maps, strict=True):
+            maps = self.base.attribute(session.quiet, batch.with_inputs(noisy, index))
+            said.update(dict.fromkeys(maps.warnings))
+            for moment, values in zip(moments, maps.values, strict=True):
                 moment.add(which, index, self.of(values))
         found = [self.reduced(moment) for moment in moments]
         dtype = session.view.dtype
@@ -80,6 +83,7 @@ class _OverNoise(Wrapped):
             standard_error=tuple(error.astype(dtype) for _, error in found),
             explained=batch.selection.numbers_own(logits),
             logits=logits,
+            warnings=of_copies(said),
         )
 
     def of(self, values: np.ndarray) -> np.ndarray:
@@ -89,6 +93,11 @@ class _OverNoise(Wrapped):
     def reduced(self, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
         """Return the map and its standard error."""
         return moments.mean(self.draws), moments.error(self.draws)
+
+
+def of_copies(said: Iterable[str]) -> tuple[str, ...]:
+    """Return what a base method warned of, each once; a count it begins with was one of copies."""
+    return tuple(dict.fromkeys(re.sub(r"^\d+ ", "Of the noisy copies, some ", text) for text in said))
 
 
 def check_base(base: Any) -> None:

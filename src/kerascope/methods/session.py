@@ -44,6 +44,7 @@ class Session:
         compile: whether functions are compiled.
         memory: budget in bytes for the tensors of one pass over copies of samples (paths, noise, masks).
         told: is called with the share of a batch's passes that are done, 0 to 1.
+        notes: what was changed about the background when it was read.
     """
 
     view: ModelView
@@ -52,6 +53,7 @@ class Session:
     compile: bool = True
     memory: int = MEMORY
     told: Callable[[float], None] = _nothing
+    notes: tuple[str, ...] = ()
     _functions: dict[Any, Callable[..., Any]] = field(default_factory=dict)
     _sizes: dict[Any, set[int]] = field(default_factory=dict)
     _memory: dict[Any, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import numpy as np
 from kerascope import backend
 from kerascope.errors import BadInputError
 from kerascope.methods.base import Attribution, Batch
-from kerascope.methods.noise import Wrapped, check_base
+from kerascope.methods.noise import Wrapped, check_base, of_copies
 from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
@@ -59,12 +60,14 @@ class NoiseGrad(Wrapped):
         logits = session.logits(batch.inputs, batch.selection)
         rows = np.arange(len(batch))
         moments = [Moments((len(batch), batch.selection.count, *x.shape[1:])) for x in batch.inputs]
+        said: dict[str, None] = {}
         for draw in range(self.draws):
             noisy = self._session(session, batch.seed, draw)
             graph = noisy.view.ending_at(batch.selection.graph.outputs)
             selection = replace(batch.selection, graph=graph)
-            maps = self.base.attribute(noisy.ending_in(graph), replace(batch, selection=selection)).values
-            for moment, values in zip(moments, maps, strict=True):
+            found = self.base.attribute(noisy.ending_in(graph), replace(batch, selection=selection))
+            said.update(dict.fromkeys(found.warnings))
+            for moment, values in zip(moments, found.values, strict=True):
                 moment.add(np.full(len(batch), draw), rows, values)
             session.told((draw + 1) / self.draws)
         dtype = session.view.dtype
@@ -73,6 +76,7 @@ class NoiseGrad(Wrapped):
             standard_error=tuple(moment.error(self.draws).astype(dtype) for moment in moments),
             explained=batch.selection.numbers_own(logits),
             logits=logits,
+            warnings=of_copies(said),
         )
 
     def _session(self, session: Session, seed: int, draw: int) -> Session:
@@ -94,14 +98,16 @@ class NoiseGrad(Wrapped):
 
 
 def noisy_weights(graph: Graph, scale: float, seed: Sequence[int]) -> list[Any]:
-    """Multiply a graph's weights by factors around 1; a layer that is called twice keeps the same in both calls."""
-    layer_of = {tensor: name for name, tensors in graph.layers.items() for tensor in tensors}
+    """Multiply a graph's weights by factors around 1; a layer that is called twice keeps the same in both calls.
+
+    What belongs together is told by a node's name, which begins with its layer's, and by the values.
+    """
     known: dict[Any, Any] = {}
     found = []
     for node in graph:
         for tensor in graph.weights_of(node):
             array = backend.to_numpy(tensor)
-            key = (layer_of.get(node.outputs[0]), array.shape, array.tobytes())
+            key = (re.split("[:/]", node.name)[0], array.shape, array.tobytes())
             if key not in known:
                 factors = np.random.default_rng((*seed, len(known))).normal(1.0, scale, array.shape)
                 known[key] = backend.from_numpy((array * factors).astype(array.dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ __all__ = ["report"]
 
 
 def report(
-    explanations: Explanation | Sequence[Explanation],
+    explanations: Explanation | Iterable[Explanation],
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -51,7 +51,8 @@ def report(
     from kerascope.report.html import refuse_existing, write
 
     refuse_existing(Path(path), overwrite)
-    several: list[Any] = list(explanations) if isinstance(explanations, (list, tuple)) else [explanations]
+    alone = isinstance(explanations, (Explanation, str, Mapping)) or not isinstance(explanations, Iterable)
+    several: list[Any] = [explanations] if alone else list(explanations)
     for one in several:
         if not isinstance(one, Explanation):
             raise BadInputError(
