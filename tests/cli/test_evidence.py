@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import json
 import warnings
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_wrong_words(run: Run, asked: list[Any], words: list[str], status: int, 
     assert "Traceback" not in ran.err
 
 
+def test_preparations_are_for_pictures(run: Run, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(*_: Any, **__: Any) -> Any:
+        raise AssertionError("analysed")
+
+    monkeypatch.setattr(importlib.import_module("kerascope.evidence.pipeline"), "evidence", find)
+    ran = run(*asked, "--preprocess", "vgg16")
+    assert ran.status == 1
+    assert "--preprocess vgg16 is for pictures" in ran.err
+
+
 def test_the_background_is_needed(run: Run, model_file: Path, files: dict[str, Path]) -> None:
     ran = run("evidence", model_file, files["x"])
     assert ran.status == 2
@@ -130,6 +141,8 @@ def test_cohort_of_a_saved_store(run: Run, asked: list[Any], tmp_path: Path) -> 
     ran = run("cohort", store, "--labels", tmp_path / "groups.txt", "--draws", "50")
     assert (ran.status, ran.err) == (0, "")
     assert "ill: 3 samples" in ran.out
+    (tmp_path / "numbers.txt").write_text("0\n1\n0\n1\n0", encoding="utf-8")
+    assert "group 0: 3 samples" in run("cohort", store, "--labels", tmp_path / "numbers.txt", "--draws", "50").out
     given = json.loads(run("cohort", store, "--draws", "50", "--json").out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ks.KerascopeWarning)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kerascope as ks
-from kerascope.cli.io import files_in, read_data
+from kerascope.cli.io import files_in, read_array, read_data
 from kerascope.cli.pictures import (
     Frame,
     Pictures,
@@ -380,6 +380,21 @@ def test_wrong_usage(run: Run, model_of_pictures: Path, photo: Path, tmp_path: P
     assert "--preprocess vgg16 is for pictures (.png, .jpg, .jpeg), and none was given" in ran.err
 
 
+def test_only_data_make_a_map_one_of_pictures(run: Run, model_of_pictures: Path, photo: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 32, 48, 3), "float32"))
+    asked = ("explain", model_of_pictures, tmp_path / "x.npy", "-m", "integrated_gradients", "--preprocess", "0-1")
+    for option in ("--background", "--baseline"):
+        ran = run(*asked, option, photo, "--json")
+        assert ran.status == 0, ran.err
+        (found,) = json.loads(ran.out)["explanations"]
+        assert found["preprocess"] is None
+    pictures = Pictures(network((None, None, 3)), "0-1")
+    save(drawn(20, 30), tmp_path / "small.png")
+    read_data([str(photo)], pictures=pictures)
+    read_array(str(tmp_path / "small.png"), pictures=pictures)
+    assert pictures.said == "40 x 60 pixels, colour; values scaled to 0 to 1"
+
+
 def test_backgrounds_evidence_and_patterns(run: Run, model_of_pictures: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     rng = np.random.default_rng(0)
@@ -398,6 +413,12 @@ def test_backgrounds_evidence_and_patterns(run: Run, model_of_pictures: Path, ph
     ran = run("evidence", model_of_pictures, photo, *background, *labels, "--no-check", "-o", tmp_path / "e.zarr")
     assert ran.status == 0, ran.err
     assert ks.open(tmp_path / "e.zarr").explanation.attrs["preprocess"]["kind"] == "0..1"
+    said = "32 x 48 pixels, colour; values scaled to 0 to 1"
+    assert f"pictures: {said}" in ran.out
+    page = ("-r", tmp_path / "e.html", "--json")
+    ran = run("evidence", model_of_pictures, photo, *background, *labels, "--no-check", *page)
+    assert json.loads(ran.out)["preprocess"] == "0-1"
+    assert f"<dt>Pictures</dt><dd>{said}</dd>" in (tmp_path / "e.html").read_text("utf-8")
     out = ("--out", tmp_path / "p.npz")
     ran = run("fit-patterns", model_of_pictures, tmp_path / "train", *out, "--json")
     assert ran.status == 0, ran.err

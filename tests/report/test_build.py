@@ -244,6 +244,7 @@ def test_what_is_no_explanation_is_refused(tmp_path):
     with pytest.raises(BadInputError, match=r"got dict\. Evidence and cohorts write their own"):
         report({"not": "one"}, tmp_path / "no.html")
     assert not (tmp_path / "no.html").exists()
+    assert report((e for e in [cases.sensors(2)]), tmp_path / "any.html").exists()  # whatever can be gone through
 
 
 def test_the_samples_chosen_are_those_of_the_report(tmp_path):

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from kerascope.report import report
+from kerascope.report.build import Telling, build
+from kerascope.report.data import Page, Stretch, Tables
+from kerascope.report.html import write
 from kerascope.view.heatmap import pale, palette, to_hex
 from kerascope.view.text import number
 from tests.report import cases
@@ -149,6 +152,20 @@ def test_methods_stand_side_by_side(browser, tmp_path):
     quiet(browser)
 
 
+def test_maps_side_by_side_are_printed_once_they_are_drawn(browser, tmp_path):
+    browser.open(report(list(two_methods()), tmp_path / "printed.html"))
+    shown = "getComputedStyle(document.querySelector('.beside button')).display"
+    found = []
+    for media in ("", "print"):
+        browser.call("Emulation.setEmulatedMedia", media=media)
+        found.append(browser.js(shown))
+        browser.js("document.body.classList.remove('live')")
+        found.append(browser.js(shown))
+        browser.js("document.body.classList.add('live')")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert found == ["block", "none", "block", "none"]
+
+
 def test_selectors_change_map_texts_and_address(browser, tmp_path):
     e, other = two_methods()
     browser.open(report([e, other], tmp_path / "two.html"))
@@ -253,6 +270,19 @@ def test_boxes_and_truth_stand_where_they_should(browser, tmp_path):
     assert max(lines[3]) == rows.max() + 0.5
     browser.choose("select-dim", "")
     assert browser.js("Bokeh.documents[0].get_model_by_name('boxes').data.left.length") == 0
+    quiet(browser)
+
+
+def test_a_stretch_of_several_lines_has_a_box_in_each(browser, tmp_path):
+    found = Stretch("time", 3, "gyro_x+gyro_z", 1, 10, 20, "1 to 1.9", 1.0, 0.1, lines=(3, 5))
+    tables = Tables(stretches={"time": (found,)}, all_drawn=True)
+    telling = Telling(page=lambda n, panel: Page("one", ("two",), tables), ordered=("time",))
+    e = cases.sensors(1, coords={"sensor": np.array(cases.SENSORS)})
+    browser.open(write(build([e], telling=telling), tmp_path / "several.html"))
+    boxes = browser.js("Bokeh.documents[0].get_model_by_name('boxes').data")
+    assert boxes["rank"] == ["1", "1"]
+    assert (boxes["left"], boxes["right"]) == ([9.5, 9.5], [19.5, 19.5])
+    assert (boxes["top"], boxes["bottom"]) == ([2.5, 4.5], [3.5, 5.5])
     quiet(browser)
 
 

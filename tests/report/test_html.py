@@ -16,6 +16,9 @@ import pytest
 
 from kerascope.errors import BadInputError, OutputExistsError
 from kerascope.report import html, report
+from kerascope.report.build import Telling, build
+from kerascope.report.data import Page as Sheet
+from kerascope.report.data import Stretch, Tables
 from kerascope.report.plots import plain
 from tests.report import cases
 
@@ -206,7 +209,7 @@ def test_the_data_for_the_plots_are_those_of_the_explanation(tmp_path):
     np.testing.assert_allclose(floats(view["across"]), e.values[1].sum(axis=1), rtol=1e-4, atol=1e-6)
     assert view["limit"] == np.abs(e.values[1]).max()
     best = e[1].segments("time").iloc[0]
-    assert view["boxes"]["time"][0] == {name: best[name] for name in ("line", "start", "stop", "sign")}
+    assert view["boxes"]["time"][0] == {"lines": [best["line"]], **best[["start", "stop", "sign"]].to_dict()}
     scores = e[1].segments("time")["score"].head(html.SHOWN_ROWS)
     assert len(view["boxes"]["time"]) == (scores >= 0.1 * scores.iloc[0]).sum()
     top = e[1].columns().sort_values("sum").iloc[-1]
@@ -216,6 +219,38 @@ def test_the_data_for_the_plots_are_those_of_the_explanation(tmp_path):
     assert len(maps) == len(wanted)
     for sent, mine in zip(maps, wanted, strict=True):
         np.testing.assert_array_equal(sent, mine.T)
+
+
+def stretches_of(page):
+    """The text of the first table of stretches, and what stands below it."""
+    return next(text for _, attributes, text in page.elements if "data-dim" in attributes)
+
+
+def test_stretches_that_are_not_shown_are_counted(tmp_path):
+    e = cases.sensors(1)
+    text = stretches_of(Page(read(report(e, tmp_path / "r.html"))))
+    assert f"and {len(e.segments('time')) - html.SHOWN_ROWS} more" in text
+
+
+@pytest.mark.parametrize(("most", "drawn"), [(None, 10), (8, 8)])
+def test_every_stretch_shown_is_drawn_in_all_its_lines(most, drawn):
+    place = ("gyro_x+gyro_z", 1, 10, 20, "1 to 1.9", 1.0, 0.1)
+    found = tuple(Stretch("time", 3, *place, lines=(3, 5)) for _ in range(10))
+    tables = Tables(stretches={"time": found}, all_drawn=True, most=most)
+    telling = Telling(page=lambda n, panel: Sheet("one", ("two",), tables), ordered=("time",))
+    text = html.render(build([cases.sensors(1)], telling=telling))
+    data = json.loads(Page(text).all("script", id="report-data")[0][2])
+    boxes = data["views"]["0-0-0-0"]["boxes"]["time"]
+    assert boxes == [{"lines": [3, 5], "start": 10, "stop": 20, "sign": 1}] * drawn
+    shown = stretches_of(Page(text))
+    assert shown.count("gyro_x+gyro_z") == drawn
+    assert ("and 2 more" in shown) == (drawn == 8)
+
+
+def test_without_scripts_nothing_empty_is_shown(sensors_page):
+    (styles,) = sensors_page.all("style")
+    hidden = re.search(r"body:not\(\.live\) :is\((.*)\) { display: none; }", styles[2])[1]
+    assert {".controls", ".options", ".beside button"} <= set(hidden.split(", "))
 
 
 def test_a_report_is_not_overwritten_unasked(tmp_path):

@@ -167,15 +167,18 @@ def _find(request: Request) -> Evidence:
     if data.samples is not None:
         coords["sample"] = data.samples
     options = parse.options_by_method([request.method], parse.options(request.option))[0] if request.option else {}
+    background = read(request.background)
+    references = None if request.references is None else read(request.references)
     labels = request.background_labels
+    pictures.check_used()
     with terminal.progress_bar("evidence", quiet=request.quiet) as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are printed with it
         found = find(
             model,
             data.values,
-            background=read(request.background),
+            background=background,
             background_labels=None if labels is None else parse.class_indices(labels, names),
-            references=None if request.references is None else read(request.references),
+            references=references,
             method=request.method,
             target=parse.target(request.target, names),
             dims=dims,
@@ -191,7 +194,6 @@ def _find(request: Request) -> Evidence:
             progress=progress,
             **options,
         )
-    pictures.check_used()
     return pictures.noted_evidence(found)
 
 
@@ -218,13 +220,17 @@ def _print(found: Evidence) -> None:
 
     from kerascope.cli import terminal
     from kerascope.evidence import sentences
+    from kerascope.view.picture import PREPARED
     from kerascope.view.text import sample_label
 
     console = terminal.stdout()
     console.print()
     console.print(Text(f"Evidence at level {found.attrs['level']:g}", style="bold underline"))
-    counts = ", ".join(f"{count} for {_class(found, c)}" for c, count in found.attrs["references"].items())
+    counts = sentences.of_references(found)
     console.print(f"  map: {found.explanation.method_name}; references: {counts}", soft_wrap=True)
+    pictures = found.explanation.attrs.get(PREPARED)
+    if pictures:
+        console.print(f"  pictures: {pictures['text']}", soft_wrap=True)
     for warning in found.warnings:
         console.print(Text(f"  Warning: {warning}", style="yellow"), soft_wrap=True)
     for sample in range(min(len(found), DETAILED)):
@@ -237,25 +243,22 @@ def _print(found: Evidence) -> None:
         console.print(f"\n… and {len(found) - DETAILED} more samples: all of them with --json or --out.")
 
 
-def _class(found: Evidence, label: int) -> str:
-    names = found.explanation.class_names
-    if label < 0:
-        return "the target"
-    return names[label] if names and label < len(names) else f"class {label}"
-
-
 def as_data(found: Evidence) -> dict[str, Any]:
     """Return the findings as plain data: called lines and stretches of every sample."""
+    from kerascope.evidence import sentences
+    from kerascope.view.picture import PREPARED
+
     attrs = found.explanation.attrs
     return {
         **{name: attrs.get(name) for name in ("kerascope", "keras", "backend", "seed")},
         **found.attrs,
+        "preprocess": (attrs.get(PREPARED) or {}).get("name"),
         "warnings": list(found.warnings),
         "samples": [
             {
                 "sample": sample,
                 "class": int(found.classes[sample]),
-                "class_name": _class(found, int(found.classes[sample])),
+                "class_name": sentences.class_name(found, sample),
                 "explained": float(found.explanation.explained[sample]),
                 **{
                     name: table.drop(columns=["sample", "target"]).to_dict("records")

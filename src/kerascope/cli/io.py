@@ -103,6 +103,10 @@ def read_data(specs: Sequence[str], *, inputs: Sequence[str] = (), pictures: Pic
             key.
         UnknownNameError: when the key names no array of the file.
     """
+    return _read(specs, inputs, pictures, as_data=True)
+
+
+def _read(specs: Sequence[str], inputs: Sequence[str], pictures: Pictures | None, *, as_data: bool) -> Data:
     paths = [_split(spec) for spec in specs]
     for path, _ in paths:
         if not path.exists():
@@ -112,15 +116,15 @@ def read_data(specs: Sequence[str], *, inputs: Sequence[str] = (), pictures: Pic
     if len(files) == 1 and path.is_dir() and not _is_zarr(path):
         files = files_in(path)
     if files[0].suffix.lower() in PICTURES:
-        return _read_pictures(files, key, pictures)
+        return _read_pictures(files, key, pictures, as_data=as_data)
     if len(files) > 1 or files[0].suffix.lower() in csv_data.SUFFIXES:
         return _read_csv(files)
     return _reader(path)(path, key, inputs)
 
 
 def read_array(spec: str, *, inputs: Sequence[str] = (), pictures: Pictures | None = None) -> Any:
-    """Read one array, or a dict of them for a model with several inputs; see `read_data`."""
-    return read_data([spec], inputs=inputs, pictures=pictures).values
+    """Read an array that is not DATA, or a dict of them for a model with several inputs; see `read_data`."""
+    return _read([spec], inputs, pictures, as_data=False).values
 
 
 def read_names(spec: str, what: str) -> np.ndarray:
@@ -395,14 +399,14 @@ def _of_one_kind(paths: Sequence[Path], suffixes: Sequence[str], what: str) -> t
     return files, np.array(names), source
 
 
-def _read_pictures(paths: Sequence[Path], key: str | None, pictures: Pictures | None) -> Data:
+def _read_pictures(paths: Sequence[Path], key: str | None, pictures: Pictures | None, *, as_data: bool) -> Data:
     """Read pictures as samples, in natural order."""
     files, names, source = _of_one_kind(paths, PICTURES, "pictures, one sample")
     if key is not None:
         raise BadInputError(f"{files[0]} holds one picture: leave ::{key} out.")
     if pictures is None:
         raise BadInputError(f"{files[0]} is a picture; here an array is wanted. Save it with numpy.save.")
-    return Data(values=pictures.read(files), source=source, samples=names)
+    return Data(values=pictures.read(files, as_data=as_data), source=source, samples=names)
 
 
 def _read_csv(paths: Sequence[Path]) -> Data:

@@ -324,6 +324,10 @@ class Pictures:
         model: the model that takes them.
         preprocess: what `--preprocess` said.
 
+    Attributes:
+        used: how those that were read were prepared; None where none were.
+        said: in words, how those of DATA were read; None where DATA are no pictures.
+
     Raises:
         UnknownNameError: there is no such preparation.
     """
@@ -331,15 +335,18 @@ class Pictures:
     def __init__(self, model: Any, preprocess: str | None) -> None:
         self.model, self.preprocess = model, preprocess
         self.used: Preparation | None = None
+        self.said: str | None = None
         if preprocess is not None:
             _named(preprocess)
 
-    def read(self, files: Sequence[Path]) -> PictureFiles:
-        """Return the pictures in files as samples."""
+    def read(self, files: Sequence[Path], *, as_data: bool = False) -> PictureFiles:
+        """Return the pictures in files as samples; note how they were read where they are DATA."""
         frame = frame_of(self.model)
         self.used = preparation(self.preprocess, frame.channels)
         found = PictureFiles(files, frame, self.used.function)
-        self.text = f"{found.size[0]} x {found.size[1]} pixels, {'grey' if frame.channels == 1 else 'colour'}"
+        if as_data:
+            colours = "grey" if frame.channels == 1 else "colour"
+            self.said = f"{found.size[0]} x {found.size[1]} pixels, {colours}; {self.used.text}"
         return found
 
     def check_used(self) -> None:
@@ -349,11 +356,6 @@ class Pictures:
                 f"--preprocess {self.preprocess} is for pictures ({', '.join(PICTURES)}), and none was given. Arrays "
                 "are taken as they are: prepare them before they are saved."
             )
-
-    @property
-    def said(self) -> str | None:
-        """In words, how the pictures were read; None where none were."""
-        return None if self.used is None else f"{self.text}; {self.used.text}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -385,6 +387,6 @@ class Pictures:
         return dataclasses.replace(found, explanation=maps, warnings=(*found.warnings, *self.warnings))
 
     def _attrs(self, e: Explanation) -> dict[str, Any]:
-        if self.used is None:
+        if self.used is None or self.said is None:
             return e.attrs
         return {**e.attrs, PREPARED: {"name": self.used.name or "none", "kind": self.used.kind, "text": self.said}}

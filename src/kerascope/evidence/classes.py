@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerascope.evidence import sentences
+from kerascope.evidence import grouping, sentences
 from kerascope.evidence.pages import facts_of_test
 from kerascope.explanation import Explanation
 from kerascope.record import each
@@ -46,12 +46,14 @@ def write_report(
     refuse_existing(Path(path), overwrite)
     evidence = cohort.evidence
     labels = list(cohort.maps)
-    said = (Fact("Shown", "means over the samples of each class"), *facts_of_test(evidence))
+    one = "group" if cohort.attrs["labels_given"] else "class"
+    said = (Fact("Shown", f"means over the samples of each {one}"), *facts_of_test(evidence))
     telling = Telling(
         page=lambda n, panel: _page(cohort, labels[n], panel),
         ordered=tuple(evidence.attrs["ordered"]),
         facts=(*said, Fact("Permutations", f"{cohort.attrs['draws']}, seed {cohort.attrs['seed']}")),
         warnings=evidence.warnings,
+        groups=True,
     )
     name = (evidence.explanation.attrs.get("model") or {}).get("name") or "the model"
     shown = build([means(cohort)], title=title or f"What classes have in common for {name}", telling=telling)
@@ -63,8 +65,12 @@ def means(cohort: Cohort) -> Explanation:
     e, labels = cohort.evidence.explanation, list(cohort.maps)
     groups = [np.flatnonzero(cohort.labels == label) for label in labels]
 
+    def mean(array: Any) -> Any:
+        whole = np.asarray(array)  # read from a store once
+        return np.stack([whole[g].mean(axis=0) for g in groups])
+
     def of(arrays: Any) -> Any:
-        return each(lambda array: np.stack([np.asarray(array)[g].mean(axis=0) for g in groups]), arrays)
+        return each(mean, arrays)
 
     attrs = {key: value for key, value in e.attrs.items() if key != "largest_sum"}
     if attrs.get("baseline"):
@@ -82,12 +88,11 @@ def means(cohort: Cohort) -> Explanation:
 
 
 def group_name(cohort: Cohort, label: Any) -> str:
-    """Return the name of a group: that of the class, or its label."""
-    names = cohort.evidence.explanation.class_names
-    number_of = int(label) if isinstance(label, (int, np.integer)) else -1
-    if names and 0 <= number_of < len(names):
-        return names[number_of]
-    return f"class {label}" if number_of >= 0 else str(label)
+    """Return the name of a group: the label it was given, or what its samples were explained for."""
+    if cohort.attrs["labels_given"]:
+        return label if isinstance(label, str) else f"group {label}"
+    found = cohort.evidence.explanation
+    return sentences.of_class(found, int(label), found.target_name(0))
 
 
 def _page(cohort: Cohort, label: Any, panel: Panel) -> Page:
@@ -102,22 +107,23 @@ def said(cohort: Cohort, label: Any) -> list[str]:
     """Say what is common to a group, a sentence each."""
     lines, segments, clusters = (_of(t, label) for t in (cohort.lines, cohort.segments, cohort.clusters))
     texts = [
-        f"{_titled(line['dim'], line['name'])}: called in {line['called']} of {line['samples']} samples "
+        f"{sentences.titled(line['dim'], str(line['name']))}: called in {line['called']} of {line['samples']} samples "
         f"({percent(line['share_low'])} to {percent(line['share_high'])}), {_mean(line)} on the mean"
         for line in lines[lines["called"] > 0].sort_values("called", ascending=False).head(_SAID).to_dict("records")
     ]
     for s in segments.head(_SAID).to_dict("records"):
         texts.append(
-            f"{s['name']}, stretches along {s['dim']}: in {percent(s['share'])} of the samples, start "
+            f"{s['name']}, {_kind(s)} along {s['dim']}: in {percent(s['share'])} of the samples, start "
             f"{_quartiles(cohort, s, 'start')}, length {_quartiles(cohort, s, 'length')}"
         )
-    for c in clusters[clusters["p"] <= 0.05].head(_SAID).to_dict("records") if len(clusters) else ():
+    level = cohort.evidence.attrs["level"]
+    for c in clusters[clusters["p"] <= level].head(_SAID).to_dict("records") if len(clusters) else ():
         texts.append(f"at fixed places: {_where(cohort, c)}, p = {c['p']:.2g} (cluster permutation)")
     return texts or ["No line is called in any sample, and nothing stands out at fixed places."]
 
 
-def _titled(dim: str, name: str) -> str:
-    return name if str(name).startswith(f"{dim} ") else f"{dim} {name}"
+def _kind(stretch: Mapping[Any, Any]) -> str:
+    return "stretches" if stretch["sign"] > 0 else "negative stretches"
 
 
 def _of(table: pd.DataFrame, label: Any) -> pd.DataFrame:
@@ -141,7 +147,7 @@ def _where(cohort: Cohort, cluster: Mapping[Any, Any]) -> str:
         names = cohort.evidence.explanation.labels(dim)
         first, last = (sentences.short(names[cluster[f"{dim}_{end}"]]) for end in ("first", "last"))
         ends = first if first == last else f"{first} to {last}"
-        texts.append(ends if ends.startswith(f"{dim} ") else f"{dim} {ends}")
+        texts.append(sentences.titled(dim, ends))
     return ", ".join(texts)
 
 
@@ -190,15 +196,14 @@ def _ranked(cohort: Cohort, label: Any, lines: pd.DataFrame, table: pd.DataFrame
 
 
 def _stretch(cohort: Cohort, panel: Panel, s: Mapping[Any, Any]) -> Stretch:
-    table = cohort.evidence.segments
-    same = (table["dim"] == s["dim"]) & (table["line"] == s["line"]) & (table["sign"] == s["sign"])
     along = panel.rows if s["dim"] == panel.rows.dim else panel.columns
     start = round(s["start"])
     stop = min(start + max(1, round(s["length"])), along.size)
     drop = "" if math.isnan(s["drop"]) else number(s["drop"])
     more = (str(s["count"]), _quartiles(cohort, s, "start"), _quartiles(cohort, s, "length"), drop)
     place = (int(s["line"]), str(s["name"]), int(s["sign"]), start, stop, along.span(start, stop))
-    return Stretch(s["dim"], *place, float(s["score"]), float(table.loc[same, "share"].mean()), more)
+    lines = grouping.together(cohort.evidence, s["dim"], int(s["line"]))
+    return Stretch(s["dim"], *place, float(s["score"]), float(s["relevance_share"]), more, lines)
 
 
 def _others(cohort: Cohort, label: Any) -> tuple[Plain, ...]:
@@ -221,11 +226,11 @@ def _curves(cohort: Cohort, label: Any) -> tuple[Curve, ...]:
     """Return the input and the relevance over the stretches most often called, laid on each other."""
     found: list[Curve] = []
     for s in _of(cohort.segments, label).head(_CURVES).to_dict("records"):
-        laid = cohort.aligned(label, s["dim"], s["line"], margin=_MARGIN)
+        laid = cohort.aligned(label, s["dim"], s["line"], sign=s["sign"], margin=_MARGIN)
         if len(laid) < 2:
             continue
         for what in ("input", "relevance"):
-            title = f"{what.capitalize()} of {s['name']} around its {s['count']} stretches along {s['dim']}"
+            title = f"{what.capitalize()} of {s['name']} around its {s['count']} {_kind(s)} along {s['dim']}"
             series = (tuple(laid[key].tolist()) for key in ("offset", what, f"{what}_sd"))
             found.append(Curve(title, f"{s['dim']} from the middle of the stretch", *series))
     return tuple(found)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerascope.errors import BadInputError, unknown_name
-from kerascope.evidence import clusters
+from kerascope.evidence import clusters, grouping
 from kerascope.evidence.record import Evidence
 from kerascope.evidence.study import maps_of
 from kerascope.matrices.profiles import matrix_dims
@@ -36,7 +36,8 @@ class Cohort:
             share_low, share_high`` (95 %, Wilson), ``sum, sum_low, sum_high`` (mean over samples, 95 % bootstrap),
             ``drop`` (mean where measured), most often called first.
         segments: where the called stretches of a line lie: ``label, dim, line, name, sign, count, share, start,
-            start_low, start_high, length, length_low, length_high`` (medians and quartiles), ``score, drop`` (means).
+            start_low, start_high, length, length_low, length_high`` (medians and quartiles), ``score, drop,
+            relevance_share`` (means; the last: of all absolute relevance of a sample).
         clusters: cells whose mean relevance stands out at fixed places: ``label, cluster, mass, p, cells, mean`` and
             the first and last index along both matrix dims.
         differences: the same between two groups explained for one target; empty unless there are just two.
@@ -54,7 +55,7 @@ class Cohort:
     labels: NDArray[Any]
     attrs: dict[str, Any] = field(default_factory=dict)
 
-    def aligned(self, label: Any, dim: str, line: int, *, margin: int = 0) -> pd.DataFrame:
+    def aligned(self, label: Any, dim: str, line: int, *, sign: int | None = None, margin: int = 0) -> pd.DataFrame:
         """Average the input and its relevance over the called stretches of one line, laid on each other.
 
         Stretches are laid with their middles together and cut to the median length.
@@ -63,15 +64,16 @@ class Cohort:
             label: the group.
             dim: the dim along which the stretches run.
             line: the line's index (-1 where a sample has one axis).
+            sign: 1: stretches that speak for the class; -1: against it; None: all.
             margin: so many more cells on both sides.
 
         Returns:
             ``offset`` (cells from the middle), ``count``, ``input, input_sd, relevance, relevance_sd``.
 
         Raises:
-            BadInputError: no stretch of that line was called in the group.
+            BadInputError: no stretch of that line and sign was called in the group.
         """
-        return _aligned(self, label, dim, line, margin)
+        return _aligned(self, label, dim, line, sign, margin)
 
     def report(self, path: str | os.PathLike[str], *, title: str | None = None, overwrite: bool = False) -> Path:
         """Write a self-contained HTML report: for each group its mean map, and what its samples have in common.
@@ -157,7 +159,7 @@ def cohort(
         maps={label: maps[groups == label].mean(axis=0) for label in known},
         evidence=evidence,
         labels=groups,
-        attrs={"draws": draws, "seed": seed, "ordered": chosen},
+        attrs={"draws": draws, "seed": seed, "ordered": chosen, "labels_given": labels is not None},
     )
 
 
@@ -266,13 +268,14 @@ def _segment_table(evidence: Evidence, groups: NDArray[Any], known: Sequence[Any
                     **{"count": len(part), "share": part["sample"].nunique() / size},
                     **quartiles,
                     **{"score": float(part["score"].mean()), "drop": float(part["drop"].mean())},
+                    "relevance_share": float(part["share"].mean()),
                 }
             )
     rows.sort(key=lambda row: (known.index(row["label"]), -row["count"], -row["score"]))
     return pd.DataFrame(rows)
 
 
-def _aligned(found: Cohort, label: Any, dim: str, line: int, margin: int) -> pd.DataFrame:
+def _aligned(found: Cohort, label: Any, dim: str, line: int, sign: int | None, margin: int) -> pd.DataFrame:
     import pandas as pd
 
     evidence = found.evidence
@@ -282,10 +285,12 @@ def _aligned(found: Cohort, label: Any, dim: str, line: int, margin: int) -> pd.
     table = evidence.segments
     mine = table[(table["dim"] == dim) & (table["line"] == line)]
     mine = mine[found.labels[mine["sample"].to_numpy(dtype=int)] == label]
+    mine = mine if sign is None else mine[mine["sign"] == sign]
     if not len(mine):
-        raise BadInputError(f"No stretch along {dim!r} was called in line {line} of any sample of group {label!r}.")
+        what = "No stretch" if sign is None else f"No stretch of sign {sign}"
+        raise BadInputError(f"{what} along {dim!r} was called in line {line} of any sample of group {label!r}.")
     inputs, maps = _inputs(evidence), maps_of(evidence.explanation)
-    members = _members(evidence, dims, dim, line)
+    members = grouping.together(evidence, dim, line)
     length = round(float(mine["length"].median())) + 2 * margin
     values = np.full((2, len(mine), length), np.nan)
     for at, one in enumerate(mine.itertuples()):
@@ -301,12 +306,6 @@ def _aligned(found: Cohort, label: Any, dim: str, line: int, margin: int) -> pd.
     mean, spread = np.nanmean(values, axis=1), np.nanstd(values, axis=1)
     columns = {"offset": offsets, "count": count, "input": mean[0], "input_sd": spread[0]}
     return pd.DataFrame({**columns, "relevance": mean[1], "relevance_sd": spread[1]})
-
-
-def _members(evidence: Evidence, dims: Sequence[str], dim: str, line: int) -> list[int]:
-    """Return the lines that were tested together with one, itself among them."""
-    across = next((other for other in dims if other != dim), dim)
-    return next((group for group in evidence.attrs.get("groups", {}).get(across, ()) if line in group), [line])
 
 
 def _series(matrix: Floats, axis: int, line: int) -> Floats:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerascope.errors import BadInputError, unknown_name
+
+if TYPE_CHECKING:
+    from kerascope.evidence.record import Evidence
 
 Floats = NDArray[np.float64]
 Members = tuple[tuple[int, ...], ...]
@@ -17,6 +20,8 @@ Members = tuple[tuple[int, ...], ...]
 CORRELATED = "correlated"
 THRESHOLD = 0.5
 """What "correlated" means: a mean |r| of at least this between the lines of two clusters joins them."""
+_FEW = 3
+"""Fewer background samples than this do not tell what varies together."""
 
 
 def resolve(
@@ -26,14 +31,14 @@ def resolve(
 
     Args:
         groups: None; an int label per line; "correlated"; a correlation; or a dict of these by dim. Without a dict
-            they are for the one dim that is not ordered, or for the first.
+            they are for the one dim that is not ordered, or for the first. The lines of a dim with None stay alone.
         dims: the matrix dims.
         sizes: their sizes.
         ordered: the dims along which stretches run.
         samples: returns the background as matrices (M, H, W, C), for correlations; C: all other axes.
 
     Raises:
-        BadInputError: if labels do not fit the dim, or the correlation lies outside 0..1.
+        BadInputError: if labels do not fit the dim, the correlation lies outside 0..1, or the samples are too few.
         UnknownNameError: for another dim or word.
     """
     if groups is None:
@@ -45,14 +50,39 @@ def resolve(
     for dim, value in groups.items():
         if dim not in dims:
             raise unknown_name("dim of groups", str(dim), dims)
+        if value is None:
+            continue
         axis = list(dims).index(dim)
         if isinstance(value, str) and value != CORRELATED:
             raise unknown_name("kind of groups", value, (CORRELATED, "a correlation", "an int label for each line"))
         if isinstance(value, str) or np.ndim(value) == 0:
-            found[dim] = correlated(samples(), axis, _threshold(value))
+            threshold = _threshold(value)
+            found[dim] = correlated(_enough(samples(), value), axis, threshold)
         else:
             found[dim] = _members(_labels(value, dim, sizes[axis]))
     return found
+
+
+def together(evidence: Evidence, dim: str, line: int) -> tuple[int, ...]:
+    """Return the lines that were tested together with one, itself among them.
+
+    Args:
+        evidence: what was found.
+        dim: the dim along which the line runs.
+        line: its index along the other dim; -1 where a sample has one axis.
+    """
+    across = next((other for other in evidence.explanation.matrix_dims() if other != dim), dim)
+    groups = evidence.attrs.get("groups", {}).get(across, ())
+    return next((tuple(group) for group in groups if line in group), (line,))
+
+
+def _enough(samples: Floats, asked: Any) -> Floats:
+    if len(samples) < _FEW:
+        raise BadInputError(
+            f"groups={asked!r} asks which lines vary together in the background, which takes at least {_FEW} samples; "
+            f"got {len(samples)}. Give more background samples, or an int label for each line."
+        )
+    return samples
 
 
 def correlated(samples: Floats, axis: int, threshold: float) -> Members:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerascope.evidence import sentences
+from kerascope.evidence import grouping, sentences
 from kerascope.report.build import Telling, build, heading
 from kerascope.report.data import Page, Ranked, Stretch, Tables
 from kerascope.report.html import refuse_existing, write
@@ -54,8 +54,7 @@ def write_report(
 
 def facts_of_test(evidence: Evidence) -> tuple[Fact, ...]:
     """Return how the evidence was tested."""
-    attrs = evidence.attrs
-    counts = ", ".join(f"{count} for {_named(evidence, label)}" for label, count in attrs["references"].items())
+    attrs, counts = evidence.attrs, sentences.of_references(evidence)
     facts = [
         Fact("Test", f"level {attrs['level']:g}, {attrs['sign']} evidence, family-wise over the lines of a matrix"),
         Fact("References", f"{counts}: inputs without the evidence, explained for the same number"),
@@ -68,13 +67,6 @@ def facts_of_test(evidence: Evidence) -> tuple[Fact, ...]:
         if said:
             facts.append(Fact("Agreement", f"correlation of sums and drops over the lines replaced: {', '.join(said)}"))
     return tuple(facts)
-
-
-def _named(evidence: Evidence, label: int) -> str:
-    names = evidence.explanation.class_names
-    if label < 0:
-        return "the target"
-    return names[label] if names and label < len(names) else f"class {label}"
 
 
 def _page(evidence: Evidence, n: int, panel: Panel) -> Page:
@@ -98,6 +90,7 @@ def _tables(evidence: Evidence, n: int, panel: Panel) -> Tables:
         stretch_header=HEADER,
         note=NOTE,
         all_drawn=True,
+        most=None,
     )
 
 
@@ -123,7 +116,8 @@ def _stretches(evidence: Evidence, table: pd.DataFrame, panel: Panel, dim: str) 
         span = f"all ({along.span(s['start'], s['stop'])})" if s["whole"] else along.span(s["start"], s["stop"])
         place = (int(s["start"]), int(s["stop"]), span)
         values = (float(s["score"]), float(s["share"]), _test(evidence, s))
-        found.append(Stretch(dim, int(s["line"]), str(s["name"]), int(s["sign"]), *place, *values))
+        lines = grouping.together(evidence, dim, int(s["line"]))
+        found.append(Stretch(dim, int(s["line"]), str(s["name"]), int(s["sign"]), *place, *values, lines))
     return tuple(found)
 
 

@@ -120,12 +120,12 @@ def evidence(
     names = {"dims": dims, "coords": coords, "class_names": class_names}
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are given below
-        found, selection = study.explain(x, target, progress, **names)
+        sample_dims, shape = study.prepare(x, **names)
         study.check()
-        stretch_dims = _ordered(ordered, found)
-        analysis = _Analysis(
-            study, found, selection, level, sign, progress, _groups(groups, found, stretch_dims, study)
-        )
+        stretch_dims = _ordered(ordered, sample_dims)
+        together = _groups(groups, sample_dims, shape, stretch_dims, study)
+        found, selection = study.explain(x, target, progress, **names)
+        analysis = _Analysis(study, found, selection, level, sign, progress, together)
         evidence_found = analysis.run(stretch_dims, fills if check else 0)
     for text in evidence_found.warnings:
         python_warnings.warn(text, KerascopeWarning, stacklevel=2)
@@ -141,8 +141,8 @@ def _check_options(level: float, sign: str, fills: int) -> None:
         raise BadInputError(f"fills must be at least 2, for an interval over them; got {fills!r}.")
 
 
-def _ordered(ordered: Sequence[str] | None, found: Explanation) -> tuple[str, ...]:
-    known = matrix_dims(found.sample_dims())
+def _ordered(ordered: Sequence[str] | None, sample_dims: tuple[str, ...]) -> tuple[str, ...]:
+    known = matrix_dims(sample_dims)
     if ordered is None:
         return known
     named = (ordered,) if isinstance(ordered, str) else tuple(ordered)
@@ -152,10 +152,11 @@ def _ordered(ordered: Sequence[str] | None, found: Explanation) -> tuple[str, ..
     return named
 
 
-def _groups(groups: Any, found: Explanation, ordered: Sequence[str], study: Study) -> dict[str, grouping.Members]:
-    sample_dims = found.sample_dims()
+def _groups(
+    groups: Any, sample_dims: tuple[str, ...], shape: Sequence[int], ordered: Sequence[str], study: Study
+) -> dict[str, grouping.Members]:
     axes = matrix_axes(sample_dims)
-    sizes = [np.asarray(found.inputs).shape[1 + axis] for axis in axes]
+    sizes = [shape[axis] for axis in axes]
 
     def samples() -> Floats:
         """Return the background (M, H, W, C); W is 1 where a sample has one axis."""
@@ -201,7 +202,7 @@ class _Analysis:
             *words.of_few_references(counts, self.level, null.needed(self.level)),
             *words.of_mixtures(tested),
             *words.of_absence(classes, tested, found),
-            *words.of_disagreement(agreement),
+            *words.of_disagreement(agreement, grouped=bool(self.groups)),
         ]
         return Evidence(
             rows=tables[0],

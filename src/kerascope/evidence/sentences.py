@@ -9,16 +9,33 @@ from typing import Any
 import numpy as np
 
 from kerascope.evidence.record import Evidence
+from kerascope.explanation import Explanation
 from kerascope.view.text import at, explained_word, number
 
 
-def class_name(evidence: Evidence, sample: int) -> str:
-    """Return the name of the class a sample was explained for: its name, "class 3", or the target's text."""
-    label = int(evidence.classes[sample])
-    names = evidence.explanation.class_names
+def of_class(found: Explanation, label: int, target: str = "the target") -> str:
+    """Return the name of a class, or "class 3"; ``target`` where what was explained is no class (-1)."""
+    names = found.class_names
     if label < 0:
-        return evidence.explanation.target_name(sample)
+        return target
     return names[label] if names and label < len(names) else f"class {label}"
+
+
+def class_name(evidence: Evidence, sample: int) -> str:
+    """Return the name of the class a sample was explained for, or the target's text."""
+    found = evidence.explanation
+    return of_class(found, int(evidence.classes[sample]), found.target_name(sample))
+
+
+def of_references(evidence: Evidence) -> str:
+    """Say how many references there are for each class: ``60 for walking, 58 for running``."""
+    counts = evidence.attrs["references"].items()
+    return ", ".join(f"{count} for {of_class(evidence.explanation, int(label))}" for label, count in counts)
+
+
+def titled(dim: str, name: str) -> str:
+    """Return a name that can stand alone, ``sensor gyro_x``: with its dim in front, unless it begins with it."""
+    return name if name.startswith(f"{dim} ") else f"{dim} {name}"
 
 
 def title(evidence: Evidence, sample: int, name: str) -> str:
@@ -43,9 +60,7 @@ def of_sample(evidence: Evidence, sample: int) -> list[str]:
 
 def of_line(evidence: Evidence, dim: str, line: Mapping[Any, Any]) -> str:
     """Say what a called row or column contributes: ``sensor gyro_x: +2.3 of 3.1 logit, p <= 0.005, …``."""
-    name = str(line["name"])
-    lead = name if name.startswith(f"{dim} ") else f"{dim} {name}"
-    return f"{lead}: {_numbers(evidence, line, line['sum'])}"
+    return f"{titled(dim, str(line['name']))}: {_numbers(evidence, line, line['sum'])}"
 
 
 def of_segment(evidence: Evidence, stretch: Mapping[Any, Any]) -> str:
@@ -53,7 +68,7 @@ def of_segment(evidence: Evidence, stretch: Mapping[Any, Any]) -> str:
     dims = evidence.explanation.matrix_dims()
     other = [dim for dim in dims if dim != stretch["dim"]]
     name = str(stretch["name"])
-    parts = [name if not other or name.startswith(f"{other[0]} ") else f"{other[0]} {name}"] if name != "all" else []
+    parts = [titled(other[0], name) if other else name] if name != "all" else []
     parts.append(f"all of {stretch['dim']}" if stretch["whole"] else f"{stretch['dim']} {span(stretch)}")
     return f"{', '.join(parts)}: {_numbers(evidence, stretch, stretch['sign'] * stretch['score'])}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kerascope.errors import BadInputError, IncompatibleMethodError
 from kerascope.explain import Explainer, Progress
 from kerascope.explanation import Explanation
-from kerascope.inputs import read_samples
+from kerascope.inputs import read_labels, read_samples
 from kerascope.matrices.profiles import matrix_dims, sum_to
 from kerascope.methods.session import Session
 from kerascope.model.view import ModelView
@@ -54,19 +54,26 @@ class Study:
     seed: int = 0
     _found: dict[tuple[int, ...], References] = field(default_factory=dict)
 
-    def explain(self, x: Any, target: Any, progress: Progress, **names: Any) -> tuple[Explanation, Selection]:
-        """Explain samples for the contrast of their class; return also what exactly was explained.
+    def prepare(self, x: Any, **names: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Trace the model on samples; return the names and the sizes of a sample's axes.
 
         Raises:
             IncompatibleMethodError: if the model takes several inputs.
         """
         self.explainer.prepare(x)
-        session = self.session
-        if len(session.view.signature.specs) > 1:
+        view = self.session.view
+        if len(view.signature.specs) > 1:
             raise IncompatibleMethodError(
-                f"Evidence is sought in one matrix; this model takes {len(session.view.signature.specs)} inputs. "
+                f"Evidence is sought in one matrix; this model takes {len(view.signature.specs)} inputs. "
                 "Use ks.explain."
             )
+        samples = read_samples(x, view.signature, dtype=view.dtype)
+        dims = read_labels(samples, view, **names).dims  # a dict only where there are several inputs
+        return cast("tuple[str, ...]", dims), samples.arrays[0].shape[1:]
+
+    def explain(self, x: Any, target: Any, progress: Progress, **names: Any) -> tuple[Explanation, Selection]:
+        """Explain samples for the contrast of their class, after `prepare`; return also what exactly was explained."""
+        session = self.session
         wanted = as_contrast(target, session)
         found = self.explainer(x, target=wanted, seed=self.seed, progress=progress, **names)
         samples = np.asarray(found.inputs)

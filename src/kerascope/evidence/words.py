@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kerascope.evidence import sentences
 from kerascope.evidence.drops import Drops
 from kerascope.evidence.lines import Lines
 from kerascope.explanation import Explanation
@@ -22,12 +23,12 @@ def agreement(sums: NDArray[np.float64], drops: Drops) -> float | None:
     return float(np.corrcoef(sums, drops.mean)[0, 1])
 
 
-def of_disagreement(found: dict[str, float | None]) -> list[str]:
-    """Say along which dims the map and the check by the model tell different stories."""
+def of_disagreement(found: dict[str, float | None], *, grouped: bool) -> list[str]:
+    """Say along which dims the map and the check by the model tell different stories; ``grouped``: with groups."""
+    advice = "" if grouped else " (groups='correlated' tests them together)"
     return [
         f"The map and the check by the model disagree along {dim!r}: over the lines replaced, sums and drops have a "
-        f"correlation of {value:.2f}. Correlated lines (groups='correlated' tests them together), or fills far from "
-        "the data, can be the reason."
+        f"correlation of {value:.2f}. Correlated lines{advice}, or fills far from the data, can be the reason."
         for dim, value in found.items()
         if value is not None and value < _AGREE
     ]
@@ -58,10 +59,8 @@ def of_absence(classes: NDArray[np.int64], tested: dict[str, Lines], found: Expl
 
 
 def _class_name(label: int, found: Explanation) -> str:
-    if label < 0:
-        return "this target"
-    names = found.class_names
-    return repr(names[label]) if names and label < len(names) else f"class {label}"
+    name = sentences.of_class(found, label, "this target")
+    return repr(name) if name in (found.class_names or ()) else name
 
 
 def of_few_references(counts: dict[int, int], level: float, least: int) -> list[str]:

@@ -39,12 +39,14 @@ class Telling:
         page: what is told of a sample (its index among those explained), given how its input is drawn.
         ordered: the dims along which it has stretches.
         facts: what holds for all samples; warnings: in place of the explanation's.
+        groups: each sample stands for a group of samples, and the report is given no choice of them.
     """
 
     page: Callable[[int, Panel], Page]
     ordered: tuple[str, ...] = ()
     facts: tuple[words.Fact, ...] = ()
     warnings: tuple[str, ...] = ()
+    groups: bool = False
 
 
 def build(
@@ -73,7 +75,7 @@ def build(
     if not explanations:
         raise BadInputError("A report needs at least one explanation; got none.")
     full = explanations[0]
-    chosen, notes = choose_samples(explanations, samples)
+    chosen, notes = choose_samples(explanations, samples, groups=telling is not None and telling.groups)
     check_same_inputs(explanations, chosen)
     several = [e[chosen] for e in explanations]  # of results opened lazily, only these are read
     first = several[0]
@@ -149,8 +151,10 @@ def _difference(other: Explanation, first: Explanation) -> str:
     return ""
 
 
-def choose_samples(explanations: Sequence[Explanation], samples: Sequence[int] | None) -> tuple[list[int], list[str]]:
-    """Return the indices of the samples to show, and what to say about those left out."""
+def choose_samples(
+    explanations: Sequence[Explanation], samples: Sequence[int] | None, *, groups: bool = False
+) -> tuple[list[int], list[str]]:
+    """Return the indices of the samples (or groups) to show, and what to say about those left out."""
     first = explanations[0]
     count = len(first)
     wanted = range(count) if samples is None else [int(n) for n in samples]
@@ -166,9 +170,10 @@ def choose_samples(explanations: Sequence[Explanation], samples: Sequence[int] |
     most = min(room, MOST_SAMPLES) if samples is None else room
     if len(wanted) <= most:
         return list(wanted), []
-    why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None else "")
+    what = "groups" if groups else "samples"
+    why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None and not groups else "")
     some = "Shown: the first" if samples is None else "Shown: of those chosen, the first"
-    return list(wanted[:most]), [f"{some} {most} of {len(wanted)} samples: {len(wanted) - most} are left out {why}."]
+    return list(wanted[:most]), [f"{some} {most} of {len(wanted)} {what}: {len(wanted) - most} are left out {why}."]
 
 
 def targets_of(e: Explanation) -> int:
@@ -323,8 +328,9 @@ def tables_of(one: Explanation, panel: Panel, dims: Sequence[str]) -> Tables:
     finite = bool(np.isfinite(parts(one.values, one.input_names)[panel.key]).all())
     ordered = one.attrs.get("ordered")
     wanted = [dim for dim in dims if finite and (ordered is None or dim in ordered)]
-    found = {dim: _stretches(one, panel, dim) if dim in wanted else () for dim in dims}
-    return Tables(rows, columns, found)
+    tables = {dim: one.segments(dim, input=key) for dim in wanted}
+    found = {dim: _stretches(tables[dim], panel, dim) if dim in wanted else () for dim in dims}
+    return Tables(rows, columns, found, counts={dim: len(table) for dim, table in tables.items()})
 
 
 def _ranked(table: pd.DataFrame, axis: Axis) -> tuple[Ranked, ...]:
@@ -332,9 +338,9 @@ def _ranked(table: pd.DataFrame, axis: Axis) -> tuple[Ranked, ...]:
     return tuple(Ranked(i, axis.names[i], s, a, share) for i, s, a, share in zip(*fields, strict=True))
 
 
-def _stretches(one: Explanation, panel: Panel, dim: str) -> tuple[Stretch, ...]:
+def _stretches(table: pd.DataFrame, panel: Panel, dim: str) -> tuple[Stretch, ...]:
     """Return the best stretches along a dim."""
-    best = one.segments(dim, input=panel.key or None).head(MOST_STRETCHES)
+    best = table.head(MOST_STRETCHES)
     along = panel.rows if dim == panel.rows.dim else panel.columns
     other = panel.columns if along is panel.rows else panel.rows
     fields = (best[name].tolist() for name in ("line", "sign", "start", "stop", "score", "share"))

@@ -15,6 +15,9 @@ from kerascope.view.panel import Panel
 
 Floats = npt.NDArray[np.float32]
 
+SHOWN_ROWS = 8
+"""Lines of each ranked table."""
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -43,6 +46,7 @@ class Stretch:
         start, stop: indices, ``stop`` exclusive; span: the same in words, with real coordinates.
         score: relevance it sums to times the sign, less the offset; share: of all absolute relevance.
         more: texts for the table's further columns.
+        lines: the lines it lies in, where several were tested together; empty: ``line`` alone.
     """
 
     dim: str
@@ -55,6 +59,7 @@ class Stretch:
     score: float
     share: float
     more: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
     @property
     def signed(self) -> float:
@@ -92,6 +97,8 @@ class Tables:
     Args:
         rows, columns: largest absolute sum first, unless the tables were made by a test.
         stretches: by the dim along which they run.
+        counts: how many stretches there are along a dim, where ``stretches`` holds the best of them only.
+        most: how many along each dim are shown; None: all.
         line_header, stretch_header: further columns of the tables.
         note: what stands below them.
         others, curves: tables and small plots that follow.
@@ -109,6 +116,16 @@ class Tables:
     curves: tuple[Curve, ...] = ()
     all_drawn: bool = False
     wide: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    most: int | None = SHOWN_ROWS
+
+    def shown(self, dim: str) -> tuple[Stretch, ...]:
+        """Return the stretches along a dim that the table shows."""
+        return self.stretches[dim][: self.most]
+
+    def left_out(self, dim: str) -> int:
+        """Return how many stretches along a dim the table does not show."""
+        return self.counts.get(dim, len(self.stretches[dim])) - len(self.shown(dim))
 
 
 @dataclass(frozen=True)

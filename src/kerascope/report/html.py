@@ -15,12 +15,9 @@ from typing import Any
 import numpy as np
 
 from kerascope.errors import OutputExistsError
-from kerascope.report.data import Curve, Report, Stretch, Tables, View
+from kerascope.report.data import SHOWN_ROWS, Curve, Report, Stretch, Tables, View
 from kerascope.view.panel import Axis, Panel, count_drawn
 from kerascope.view.text import number, percent
-
-SHOWN_ROWS = 8
-"""Lines of each ranked table."""
 
 GRADES = {"good": "gap < 1 %", "fair": "gap < 5 %", "poor": "gap ≥ 5 %"}
 
@@ -158,15 +155,16 @@ def _view(view: View, panel: Panel, place: int) -> dict[str, Any]:
         "lead": max(lines, key=lambda r: r.sum).index if lines else 0,
         "boxes": {
             dim: [
-                {"line": s.line, "start": s.start, "stop": s.stop, "sign": s.sign} for s in _drawn(found, view.tables)
+                {"lines": s.lines or (s.line,), "start": s.start, "stop": s.stop, "sign": s.sign}
+                for s in _drawn(view.tables, dim)
             ]
-            for dim, found in view.tables.stretches.items()
+            for dim in view.tables.stretches
         },
     }
 
 
-def _drawn(found: Sequence[Stretch], tables: Tables) -> Sequence[Stretch]:
-    shown = found[:SHOWN_ROWS]
+def _drawn(tables: Tables, dim: str) -> Sequence[Stretch]:
+    shown = tables.shown(dim)
     return shown if tables.all_drawn else shown[: count_drawn([s.score for s in shown])]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kerascope.view.picture import PREPARED
 from kerascope.view.text import at, explained_word, is_class, number, percent, target_index
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ def method_facts(e: Explanation) -> tuple[Fact, ...]:
         count = model.get("parameters")
         size = f", {count:,} parameters".replace(",", "\u2009").replace("\u2009 ", ", ") if count is not None else ""
         facts.append(Fact("Model", f"{model.get('name', '')}{size}; fingerprint {model.get('fingerprint', '')}"))
+    if (e.attrs.get(PREPARED) or {}).get("text"):
+        facts.append(Fact("Pictures", str(e.attrs[PREPARED]["text"])))
     facts += _graph_facts(graph)
     facts.append(Fact("Run", _run_text(e.attrs)))
     return tuple(facts)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kerascope as ks
-from kerascope.evidence import clusters
+from kerascope.evidence import classes, clusters
 from kerascope.evidence.cohort import bootstrap, wilson
 from tests.unit.evidence.test_evidence import planted_linear, quiet
 
@@ -38,6 +38,58 @@ def test_where_stretches_lie():
     assert abs(aligned["input"].iloc[0]) < 0.2
     with pytest.raises(ks.BadInputError, match="No stretch along 'column' was called in line 4"):
         cohort.aligned(0, "column", 4)
+
+
+def test_stretches_for_and_against_are_laid_apart():
+    model, x, background = planted_linear()
+    x[3:, 1, 3:8] -= 8.0  # half of the samples against
+    evidence = quiet(model, x, background=background, background_labels=np.ones(60, int), target=0, sign="both")
+    cohort = ks.cohort(evidence, draws=20)
+    segments = cohort.segments[(cohort.segments["dim"] == "column") & (cohort.segments["line"] == 1)]
+    assert dict(zip(segments["sign"], segments["count"], strict=True)) == {1: 3, -1: 3}
+    for sign in (1, -1):
+        aligned = cohort.aligned(0, "column", 1, sign=sign)
+        assert set(aligned["count"]) == {3}
+        assert np.all(sign * aligned["relevance"] > 3)
+    assert set(cohort.aligned(0, "column", 1)["count"]) == {6}
+    curves = classes._curves(cohort, 0)
+    signs = {c.title.split(" around its ")[1]: np.sign(np.mean(c.mean)) for c in curves}
+    assert signs == {"3 stretches along column": 1, "3 negative stretches along column": -1}
+    with pytest.raises(ks.BadInputError, match="No stretch of sign -1 along 'column' was called in line 1"):
+        ks.cohort(found(), draws=20).aligned(0, "column", 1, sign=-1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (None, ["motif"]),
+        ([0, 0, 0, 1, 1, 1], ["group 0", "group 1"]),
+        ([0.5, 0.5, 0.5, 2, 2, 2], ["group 0.5", "group 2.0"]),
+        (["ill"] * 3 + ["well"] * 3, ["ill", "well"]),
+    ],
+)
+def test_only_classes_have_the_names_of_classes(labels, names):
+    cohort = ks.cohort(found(class_names=("motif", "nothing")), labels, draws=20)
+    assert [classes.group_name(cohort, label) for label in cohort.maps] == names
+    assert classes.means(cohort).coords["sample"].tolist() == names
+
+
+def test_a_target_that_is_no_class_has_its_text():
+    model, x, background = planted_linear()
+    evidence = quiet(model, x, background=background, references=background, target=ks.Output((0,)))
+    assert set(evidence.classes) == {-1}
+    cohort = ks.cohort(evidence, draws=20)
+    name = classes.group_name(cohort, -1)
+    assert name == evidence.explanation.target_name(0)
+    assert "-1" not in name
+
+
+def test_clusters_are_said_at_the_level_of_the_evidence():
+    cohort = ks.cohort(quiet_all(), draws=199)
+    cohort.clusters["p"] = 0.2
+    assert not any("at fixed places" in text for text in classes.said(cohort, 0))
+    cohort.evidence.attrs["level"] = 0.3
+    assert any("at fixed places" in text for text in classes.said(cohort, 0))
 
 
 def test_the_planted_cells_form_one_cluster():

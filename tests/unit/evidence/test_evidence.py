@@ -13,6 +13,7 @@ from keras import layers
 
 import kerascope as ks
 from kerascope.evidence.drops import symmetric
+from kerascope.evidence.study import Study
 
 H, W, K = 5, 12, 3
 
@@ -233,6 +234,31 @@ def test_groups_are_for_the_dim_without_order():
     model, x, background = planted_linear()
     given = {"background": background, "background_labels": np.ones(60, int), "target": 0}
     assert list(quiet(model, x, **given, groups=0.9, ordered=("row",)).attrs["groups"]) == ["column"]
+
+
+def test_a_dim_with_none_stays_alone():
+    alone, found = grouped(None), grouped({"row": None})
+    assert found.attrs["groups"] == {}
+    pd.testing.assert_frame_equal(alone.rows, found.rows)
+    assert list(grouped({"row": None, "column": 0.9}).attrs["groups"]) == ["column"]
+
+
+def test_wrong_groups_are_refused_before_anything_is_explained(monkeypatch):
+    def explain(*_: Any, **__: Any) -> Any:
+        raise AssertionError("explained")
+
+    monkeypatch.setattr(Study, "explain", explain)
+    for options in ({"groups": {"row": [0, 1]}}, {"groups": {"rwo": 0.5}}, {"ordered": ("tme",)}):
+        with pytest.raises(ks.KerascopeError):
+            grouped(**{"groups": None, **options})
+
+
+def test_correlations_need_samples():
+    model, x, background = planted_linear()
+    for value in ("correlated", 0.7):
+        with pytest.raises(ks.BadInputError, match=r"takes at least 3 samples; got 2\. Give more background"):
+            quiet(model, x, background=background[:2], references=background, target=0, groups=value)
+    quiet(model, x, background=background[:3], references=background, target=0, groups="correlated", check=False)
 
 
 def test_a_common_course_is_no_correlation():

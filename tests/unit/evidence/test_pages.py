@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import kerascope as ks
-from kerascope.evidence import classes, pages, sentences
+from kerascope.evidence import classes, pages, sentences, words
 from kerascope.report.build import build
 from kerascope.view.text import number
-from tests.unit.evidence.test_evidence import contrast, linear, samples
+from tests.unit.evidence.test_evidence import contrast, grouped, linear, samples
 
 NAMES = ("<b>walk</b>", "run", "rest")
 
@@ -69,6 +69,7 @@ def test_every_sample_has_its_findings_and_tables(found, monkeypatch, tmp_path):
         assert [(s.line, s.start, s.stop, s.sign) for s in drawn] == list(
             zip(mine["line"], mine["start"], mine["stop"], mine["sign"], strict=True)
         )
+        assert view.tables.left_out("time") == 0
     assert any(len(view.findings) > 1 for view in report.views)
     assert "level 0.4, both evidence" in text
     assert "60 for &lt;b&gt;walk&lt;/b&gt;" in text
@@ -114,6 +115,10 @@ def test_a_class_has_a_page_of_means(found, monkeypatch, tmp_path):
             assert low <= called / 3 + 1e-12
         segments = cohort.segments[cohort.segments["label"] == c]
         assert len(view.tables.stretches["time"]) == len(segments)
+        single = found.segments[found.segments["sample"] % 3 == c]
+        for s in view.tables.stretches["time"]:
+            mine = single[(single["line"] == s.line) & (single["sign"] == s.sign)]
+            assert s.share == pytest.approx(mine["share"].mean())
         assert view.tables.others[0].title.startswith("Cells that stand out")
         for curve in view.tables.curves:
             assert len(curve.at) == len(curve.mean) == len(curve.spread)
@@ -126,6 +131,51 @@ def test_the_gap_of_means_is_the_mean_gap(found):
     for c in range(3):
         assert means.completeness_gap[c] == pytest.approx(found.explanation.completeness_gap[c::3].mean(), abs=1e-7)
         assert means.explained[c] == pytest.approx(found.explanation.explained[c::3].mean(), rel=1e-5)
+
+
+def test_the_stretch_of_a_group_lies_in_all_its_lines(monkeypatch, tmp_path):
+    found = grouped([7, 2, 9, 2, 7], ordered=("column",))
+    for write, of in ((pages.write_report, found), (classes.write_report, ks.cohort(found, draws=20))):
+        report, _ = shown(of, monkeypatch, tmp_path / write.__module__, write)
+        for view in report.views:
+            (stretch,) = view.tables.stretches["column"]
+            assert (stretch.line, stretch.lines) == (1, (1, 3))
+
+
+def test_groups_over_the_limit_are_left_out_and_it_is_said(found, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules[build.__module__], "MOST_SAMPLES", 2)
+    report, _ = shown(ks.cohort(found, draws=9), monkeypatch, tmp_path, classes.write_report)
+    assert "Shown: the first 2 of 3 groups: 1 are left out to keep the file small." in report.notes
+
+
+def test_arrays_are_read_once_for_all_means(found, monkeypatch):
+    cohort, reads = ks.cohort(found, draws=9), []
+
+    class Stored:
+        def __array__(self, dtype=None, copy=None):
+            reads.append(1)
+            return found.explanation.inputs
+
+    monkeypatch.setattr(classes, "each", lambda function, _: function(Stored()))
+    monkeypatch.setattr(classes, "replace", lambda e, **fields: fields)
+    assert len(classes.means(cohort)["inputs"]) == 3
+    assert len(reads) <= 6  # one of each array
+
+
+def test_how_pictures_were_read_is_a_fact(found):
+    import dataclasses
+
+    text = "5 x 12 pixels, grey; values scaled to 0 to 1"
+    attrs = {**found.explanation.attrs, "preprocess": {"name": "0-1", "kind": "0..1", "text": text}}
+    report = build([dataclasses.replace(found.explanation, attrs=attrs)])
+    assert ("Pictures", text) in [(fact.term, fact.text) for fact in report.methods[0].facts]
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_groups_are_advised_where_there_are_none(grouped):
+    (text,) = words.of_disagreement({"sensor": 0.1, "time": None}, grouped=grouped)
+    assert ("groups='correlated'" in text) != grouped
+    assert "Correlated lines" in text
 
 
 def test_samples_with_one_axis(tmp_path):

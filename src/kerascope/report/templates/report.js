@@ -76,11 +76,13 @@
       const along = panel.across.dim === dim ? panel.across : panel.down;
       const other = along === panel.across ? panel.down : panel.across;
       const run = [edge(along, b.start), edge(along, b.stop)];
-      const line = b.line < 0 ? view.ends : [edge(other, b.line), edge(other, b.line + 1)];
-      const [x, y] = along === panel.across ? [run, line] : [line, run];
-      out.left.push(x[0]); out.right.push(x[1]);
-      out.top.push(b.line < 0 ? y[1] : y[0]); out.bottom.push(b.line < 0 ? y[0] : y[1]);
-      out.rank.push(String(i + 1));
+      for (const at of b.lines) {
+        const line = at < 0 ? view.ends : [edge(other, at), edge(other, at + 1)];
+        const [x, y] = along === panel.across ? [run, line] : [line, run];
+        out.left.push(x[0]); out.right.push(x[1]);
+        out.top.push(at < 0 ? y[1] : y[0]); out.bottom.push(at < 0 ? y[0] : y[1]);
+        out.rank.push(String(i + 1));
+      }
     });
     return out;
   }
@@ -147,7 +149,7 @@
     const values = Array.from({ length: w }, (_, j) => input[line * w + j]);
     doc.get("line").data = { at: values.map((_, j) => at(across, j)), value: values, name: across.names };
     setRange(doc.get("line-ends"), ends(values, 0.08));
-    const here = (view.boxes[across.dim] || []).filter((b) => b.line === line && options.dim[state.input] === across.dim);
+    const here = (view.boxes[across.dim] || []).filter((b) => b.lines.includes(line) && options.dim[state.input] === across.dim);
     doc.get("line-shade").data = {
       x0: here.map((b) => edge(across, b.start)), x1: here.map((b) => edge(across, b.stop)),
       colour: here.map((b) => (b.sign < 0 ? BLUE : RED)),
