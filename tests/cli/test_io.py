@@ -200,6 +200,14 @@ def test_csv_files_are_samples(tmp_path: Path) -> None:
     assert one.values.shape == (1, 2, 2)
 
 
+@pytest.mark.parametrize("specs", [["s9.csv::k"], ["s9.csv", "s10.csv::k"], [".::k"]])
+def test_a_key_where_there_is_nothing_to_choose(tmp_path: Path, specs: list[str]) -> None:
+    for i in (10, 9):
+        (tmp_path / f"s{i}.csv").write_text("1,2\n")
+    with pytest.raises(BadInputError, match="holds no arrays with names: leave ::k out"):
+        read_data([f"{tmp_path}/{spec}" for spec in specs])
+
+
 def test_csv_files_of_one_name(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

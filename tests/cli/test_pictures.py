@@ -301,7 +301,7 @@ def test_mixtures_are_refused(tmp_path: Path, photo: Path) -> None:
         read_data([str(tmp_path)], pictures=pictures)
     with pytest.raises(BadInputError, match=r"must all be pictures, one sample each; .*m\.csv is not"):
         read_data([str(photo), str(tmp_path / "m.csv")], pictures=pictures)
-    with pytest.raises(BadInputError, match=r"holds one picture: leave ::k out"):
+    with pytest.raises(BadInputError, match=r"holds no arrays with names: leave ::k out"):
         read_data([f"{photo}::k"], pictures=pictures)
     with pytest.raises(BadInputError, match=r"is a picture; here an array is wanted"):
         read_data([str(photo)])

@@ -115,11 +115,15 @@ def _read(specs: Sequence[str], inputs: Sequence[str], pictures: Pictures | None
     files = [path for path, _ in paths]
     if len(files) == 1 and path.is_dir() and not _is_zarr(path):
         files = files_in(path)
-    if files[0].suffix.lower() in PICTURES:
-        return _read_pictures(files, key, pictures, as_data=as_data)
-    if len(files) > 1 or files[0].suffix.lower() in csv_data.SUFFIXES:
-        return _read_csv(files)
-    return _reader(path)(path, key, inputs)
+    kind = files[0].suffix.lower()
+    if len(files) == 1 and kind not in PICTURES and kind not in csv_data.SUFFIXES:
+        return _reader(path)(path, key, inputs)
+    for file, useless in paths:
+        if useless is not None:
+            raise BadInputError(f"{file} holds no arrays with names: leave ::{useless} out.")
+    if kind in PICTURES:
+        return _read_pictures(files, pictures, as_data=as_data)
+    return _read_csv(files)
 
 
 def read_array(spec: str, *, inputs: Sequence[str] = (), pictures: Pictures | None = None) -> Any:
@@ -399,11 +403,9 @@ def _of_one_kind(paths: Sequence[Path], suffixes: Sequence[str], what: str) -> t
     return files, np.array(names), source
 
 
-def _read_pictures(paths: Sequence[Path], key: str | None, pictures: Pictures | None, *, as_data: bool) -> Data:
+def _read_pictures(paths: Sequence[Path], pictures: Pictures | None, *, as_data: bool) -> Data:
     """Read pictures as samples, in natural order."""
     files, names, source = _of_one_kind(paths, PICTURES, "pictures, one sample")
-    if key is not None:
-        raise BadInputError(f"{files[0]} holds one picture: leave ::{key} out.")
     if pictures is None:
         raise BadInputError(f"{files[0]} is a picture; here an array is wanted. Save it with numpy.save.")
     return Data(values=pictures.read(files, as_data=as_data), source=source, samples=names)
