@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/evidence_hard.py --cache networks
 
-About ten minutes of one core with nine networks to train. Motifs of 12 steps in matrices of 16 sensors x 128 steps.
+About half an hour of one core with 27 networks to train. Motifs of 12 steps in matrices of 16 sensors x 128 steps.
 Writes results/evidence_hard.md; exit status 1 where a bound is missed.
 """
 

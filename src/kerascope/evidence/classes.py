@@ -53,7 +53,7 @@ def write_report(
         ordered=tuple(evidence.attrs["ordered"]),
         facts=(*said, Fact("Permutations", f"{cohort.attrs['draws']}, seed {cohort.attrs['seed']}")),
         warnings=evidence.warnings,
-        groups=True,
+        unit=one,
     )
     name = (evidence.explanation.attrs.get("model") or {}).get("name") or "the model"
     shown = build([means(cohort)], title=title or f"What classes have in common for {name}", telling=telling)

@@ -34,12 +34,19 @@ def of_disagreement(found: dict[str, float | None], *, grouped: bool) -> list[st
     ]
 
 
+def _beyond(ratio: float) -> str:
+    """Say how far the largest class of references is above the cleanest."""
+    if np.isinf(ratio):
+        return "one class typically has some where the cleanest class never does"
+    return f"one class's typical maximum is {ratio:.1f} times what the cleanest class reaches at most"
+
+
 def of_mixtures(tested: dict[str, Lines]) -> list[str]:
     """Say where references carry part of the evidence themselves."""
     return [
-        f"Some of the references carry part of the evidence: along {dim!r} one class's typical maximum is "
-        f"{max(lines.mixed):.1f} times what the cleanest class reaches at most. p is then too large; 'p_clean' is "
-        "against the cleanest classes alone, and references= takes inputs that have no evidence at all."
+        f"Some of the references carry part of the evidence: along {dim!r} {_beyond(max(lines.mixed))}. p is then "
+        "too large; 'p_clean' is against the cleanest classes alone, and references= takes inputs that have no "
+        "evidence at all."
         for dim, lines in tested.items()
         if lines.mixed
     ]

@@ -39,14 +39,14 @@ class Telling:
         page: what is told of a sample (its index among those explained), given how its input is drawn.
         ordered: the dims along which it has stretches.
         facts: what holds for all samples; warnings: in place of the explanation's.
-        groups: each sample stands for a group of samples, and the report is given no choice of them.
+        unit: what a page is about: a sample, or a class or group of them, of which the report is given no choice.
     """
 
     page: Callable[[int, Panel], Page]
     ordered: tuple[str, ...] = ()
     facts: tuple[words.Fact, ...] = ()
     warnings: tuple[str, ...] = ()
-    groups: bool = False
+    unit: str = "sample"
 
 
 def build(
@@ -75,7 +75,8 @@ def build(
     if not explanations:
         raise BadInputError("A report needs at least one explanation; got none.")
     full = explanations[0]
-    chosen, notes = choose_samples(explanations, samples, groups=telling is not None and telling.groups)
+    unit = "sample" if telling is None else telling.unit
+    chosen, notes = choose_samples(explanations, samples, unit=unit)
     check_same_inputs(explanations, chosen)
     several = [e[chosen] for e in explanations]  # of results opened lazily, only these are read
     first = several[0]
@@ -98,6 +99,7 @@ def build(
         value_limits=tuple(_value_limits([s.inputs[k].cells for s in shown]) for k in range(len(panels))),
         stretch_dims=dims,
         notes=tuple(dict.fromkeys([*notes, *_notes(several, panels, given)])),
+        unit=unit,
     )
 
 
@@ -152,9 +154,9 @@ def _difference(other: Explanation, first: Explanation) -> str:
 
 
 def choose_samples(
-    explanations: Sequence[Explanation], samples: Sequence[int] | None, *, groups: bool = False
+    explanations: Sequence[Explanation], samples: Sequence[int] | None, *, unit: str = "sample"
 ) -> tuple[list[int], list[str]]:
-    """Return the indices of the samples (or groups) to show, and what to say about those left out."""
+    """Return the indices of the samples (or classes, or groups) to show, and what to say about those left out."""
     first = explanations[0]
     count = len(first)
     wanted = range(count) if samples is None else [int(n) for n in samples]
@@ -170,8 +172,8 @@ def choose_samples(
     most = min(room, MOST_SAMPLES) if samples is None else room
     if len(wanted) <= most:
         return list(wanted), []
-    what = "groups" if groups else "samples"
-    why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None and not groups else "")
+    what = "classes" if unit == "class" else f"{unit}s"
+    why = "to keep the file small" + ("; samples=[…] chooses others" if samples is None and unit == "sample" else "")
     some = "Shown: the first" if samples is None else "Shown: of those chosen, the first"
     return list(wanted[:most]), [f"{some} {most} of {len(wanted)} {what}: {len(wanted) - most} are left out {why}."]
 

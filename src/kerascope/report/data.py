@@ -233,6 +233,7 @@ class Report:
         notes: what was left out or averaged, for the reader.
         value_limits: for each input (lowest, highest) value over the samples shown, for its colours.
         stretch_dims: for each input the axes with stretches, the one drawn at first in front.
+        unit: what a page is about: a sample, or a group of them.
     """
 
     title: str
@@ -243,6 +244,7 @@ class Report:
     value_limits: tuple[tuple[float, float], ...]
     stretch_dims: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    unit: str = "sample"
     by_key: dict[str, View] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -144,8 +144,13 @@ def test_the_stretch_of_a_group_lies_in_all_its_lines(monkeypatch, tmp_path):
 
 def test_groups_over_the_limit_are_left_out_and_it_is_said(found, monkeypatch, tmp_path):
     monkeypatch.setattr(sys.modules[build.__module__], "MOST_SAMPLES", 2)
-    report, _ = shown(ks.cohort(found, draws=9), monkeypatch, tmp_path, classes.write_report)
-    assert "Shown: the first 2 of 3 groups: 1 are left out to keep the file small." in report.notes
+    numbered = {"labels": np.arange(len(found)) % 3}
+    for unit, what, options in (("class", "classes", {}), ("group", "groups", numbered)):
+        cohort = ks.cohort(found, draws=9, **options)
+        report, text = shown(cohort, monkeypatch, tmp_path / unit, classes.write_report)
+        assert f"Shown: the first 2 of 3 {what}: 1 are left out to keep the file small." in report.notes
+        assert f"<label>{unit.capitalize()}" in text
+        assert f'aria-label="Next {unit}"' in text
 
 
 def test_arrays_are_read_once_for_all_means(found, monkeypatch):
