@@ -126,7 +126,8 @@ gap, what biases absorbed, tables of rows and columns, a report.
 | hidden relevance | `reverse_keep_tensors`, private list | `ks.Explainer(model, "lrp").relevances(x)`, with a table of conservation |
 
 Under `conventions="innvestigate"` BatchNormalization goes through that other map too, with a warning that its numbers say
-nothing about the model. `benchmarks/peers` compares the rest with the real thing on fifty networks.
+nothing about the model. `benchmarks/peers` compares all of it with the real thing, on fifty networks without and two with
+BatchNormalization.
 
 ## Every analyzer
 
