@@ -2,9 +2,9 @@
 
     KERAS_BACKEND=jax python benchmarks/evidence_null.py --cache networks
 
-About a quarter of an hour of one core, three networks to train included. Inputs of the classes other than c are explained for c;
-disjoint sets of references and of held-out inputs are drawn from them. Networks that know motifs are also shown inputs
-without any. Writes results/evidence_null.md; exit status 1 where a bound is missed.
+About a quarter of an hour of one core, three networks to train included. Inputs of the classes other than c are
+explained for c; disjoint sets of references and of held-out inputs are drawn from them. Networks that know motifs are
+also shown inputs without any. Writes results/evidence_null.md; exit status 1 where a bound is missed.
 """
 
 from __future__ import annotations
