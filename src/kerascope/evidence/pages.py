@@ -52,12 +52,21 @@ def write_report(
     return write(shown, path, overwrite=overwrite)
 
 
+_SOURCES = {
+    "given": "inputs given as free of the evidence",
+    "other classes": "inputs without the evidence",
+    "the class itself": "inputs of the class, without evidence against it",
+    "background": "the whole background, whatever it carries",
+}
+"""What references are, by `Study.source`."""
+
+
 def facts_of_test(evidence: Evidence) -> tuple[Fact, ...]:
     """Return how the evidence was tested."""
     attrs, counts = evidence.attrs, sentences.of_references(evidence)
     facts = [
         Fact("Test", f"level {attrs['level']:g}, {attrs['sign']} evidence, family-wise over the lines of a matrix"),
-        Fact("References", f"{counts}: inputs without the evidence, explained for the same number"),
+        Fact("References", f"{counts}: {_SOURCES[attrs['references_from']]}, explained for the same number"),
     ]
     least = min(attrs["references"].values(), default=0)
     facts.append(Fact("Smallest p", f"1/{least + 1}: a p-value never falls below what the references allow"))

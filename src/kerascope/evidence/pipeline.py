@@ -24,7 +24,6 @@ from kerascope.explain import Explainer, Progress
 from kerascope.explanation import Explanation
 from kerascope.matrices.profiles import matrix_dims
 from kerascope.methods.base import Method
-from kerascope.methods.path import IntegratedGradients
 from kerascope.target import Selection
 
 Floats = NDArray[np.float64]
@@ -75,9 +74,12 @@ def evidence(
             classes than the one explained, better more.
         background_labels: the class of each (M,), or None: as the model predicts.
         method: a name, a method object, or None: integrated gradients with 16 steps.
-        target: a class index or one per sample, meaning that class's logit less the mean of the others; None: the top
-            class; ``ks.Class(c)``: the plain logit; any other target object.
-        references: inputs without the evidence, in place of the background's samples of other classes.
+        target: a class index or one per sample, meaning that class's logit less the mean of the others (under
+            sigmoids, which do not exclude each other, its logit); None: the top class; ``ks.Class(c)``: the plain
+            logit; any other target object: what is no class needs ``references``.
+        references: inputs without the evidence, in place of the background's samples of other classes. Those are,
+            under sigmoids, the samples whose logit of this class is at most zero; for ``sign="negative"`` the
+            samples of the class itself.
         dims: names of one sample's axes; the channel axis may be left out.
         coords: labels or positions by dim.
         class_names: one name per output unit.
@@ -95,7 +97,7 @@ def evidence(
         batch_size: samples per pass.
         seed: of the fills, and of a sampled method.
         progress: True shows bars.
-        **options: hyper-parameters of the method, where it is given by name.
+        **options: hyper-parameters of the method, where it is given by name or not at all.
 
     Returns:
         The `Evidence`: tables ``.rows``, ``.columns``, ``.segments``, the maps, and warnings.
@@ -114,9 +116,9 @@ def evidence(
     """
     _check_options(level, sign, fills)
     if method is None:
-        method, options = IntegratedGradients(steps=16, **options), {}
+        method, options = "integrated_gradients", {"steps": 16, **options}
     explainer = Explainer(model, method, background=background, batch_size=batch_size, **options)
-    study = Study(explainer, background, background_labels, references, seed)
+    study = Study(explainer, background, background_labels, references, seed, sign)
     names = {"dims": dims, "coords": coords, "class_names": class_names}
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are given below
@@ -137,8 +139,8 @@ def _check_options(level: float, sign: str, fills: int) -> None:
         raise BadInputError(f"level must lie between 0 and 1; got {level!r}.")
     if sign not in ("positive", "negative", "both"):
         raise unknown_name("sign", str(sign), ("positive", "negative", "both"))
-    if fills < 2:
-        raise BadInputError(f"fills must be at least 2, for an interval over them; got {fills!r}.")
+    if isinstance(fills, bool) or not isinstance(fills, (int, np.integer)) or fills < 2:
+        raise BadInputError(f"fills must be a whole number of at least 2, for an interval over them; got {fills!r}.")
 
 
 def _ordered(ordered: Sequence[str] | None, sample_dims: tuple[str, ...]) -> tuple[str, ...]:
@@ -188,6 +190,7 @@ class _Analysis:
         ways = {dim: Direction(sizes, axis, self.groups.get(dim)) for axis, dim in enumerate(dims)}
         tested = {dim: self._tested(maps, references, way) for dim, way in ways.items()}
         replacer = self._replacer(fills) if fills else None
+        source = self.study.source(classes)
         base = replacer.whole() if replacer else np.full(len(maps), np.nan)
         measured = {dim: _drops(lines, replacer, base) for dim, lines in tested.items()}
         stretches = {}
@@ -196,12 +199,19 @@ class _Analysis:
             lines = tested[across] if across else self._tested(maps, references, Direction(sizes, None))
             stretches[dim] = (lines, across, find(lines, replacer, base))
         tables = [line_table(found, classes, dim, lines, measured[dim]) for dim, lines in tested.items()]
+        every = [*tested.values(), *(lines for lines, *_ in stretches.values())]
         agreement = {dim: _agreement(tested[dim], measured[dim]) for dim in dims}
         counts = {int(label): len(r.maps) for label, r in zip(classes, references, strict=True)}
         said = [
             *words.of_few_references(counts, self.level, null.needed(self.level)),
             *words.of_mixtures(tested),
-            *words.of_absence(classes, tested, found),
+            *words.of_references(
+                source,
+                self.sign,
+                linear=self.study.is_linear_unit(self.selection),
+                strangers=self.study.strangers(),
+            ),
+            *(words.of_absence(classes, every, found) if self.sign != "negative" else ()),
             *words.of_disagreement(agreement, grouped=bool(self.groups)),
         ]
         return Evidence(
@@ -215,7 +225,8 @@ class _Analysis:
                 "level": self.level,
                 "sign": self.sign,
                 "references": counts,
-                "fills": fills,
+                "references_from": source,
+                "fills": len(replacer.fills) if replacer else 0,
                 "agreement": agreement,
                 "seed": self.study.seed,
                 "ordered": tuple(stretch_dims),

@@ -45,6 +45,7 @@ class Study:
         background: samples that stand for "nothing special" (M, *S).
         labels: the class of each, or None: as the model predicts.
         references: the user's own inputs without evidence, or None.
+        sign: of the evidence sought. What speaks against a class is looked for beside inputs of the class itself.
     """
 
     explainer: Explainer
@@ -52,6 +53,7 @@ class Study:
     labels: Any = None
     references: Any = None
     seed: int = 0
+    sign: str = "positive"
     _found: dict[tuple[int, ...], References] = field(default_factory=dict)
 
     def prepare(self, x: Any, **names: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -114,21 +116,41 @@ class Study:
         samples = self.samples()
         if label == ANY:
             return samples, np.full(len(samples), ANY)
-        labels = self._labels_of(samples, selection)
-        others = labels != (label if self._width(selection) > 1 else 1)
-        if not others.any():
+        labels, is_of = self._classed(samples, label, selection)
+        chosen = is_of if self.sign == "negative" else ~is_of
+        if not chosen.any():
+            negative = self.sign == "negative"
             raise BadInputError(
-                f"All {len(samples)} background samples are of class {label}: there is nothing to compare its "
-                "evidence with. Give background samples of other classes, or references=."
+                f"{f'None of {len(samples)}' if negative else f'All {len(samples)}'} background samples are of class "
+                f"{label}: there is nothing to compare its evidence with. Give background samples of "
+                f"{'that class' if negative else 'other classes'}, or references=."
             )
-        return samples[others], labels[others]
+        return samples[chosen], labels[chosen]
 
-    def _labels_of(self, samples: NDArray[Any], selection: Selection) -> Ints:
-        if self.labels is not None:
-            return np.asarray(self.labels, dtype=np.int64)
+    def _classed(self, samples: NDArray[Any], label: int, selection: Selection) -> tuple[Ints, NDArray[np.bool_]]:
+        """Return the class of each sample, and whether it is of one class: with sigmoids it may be of several."""
         logits = self.session.logits((samples,), selection.rows(np.zeros(len(samples), int)))[0]
         flat = logits.reshape(len(samples), -1)
-        return (flat[:, 0] > 0).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(axis=1).astype(np.int64)
+        width = flat.shape[1]
+        found = (flat[:, 0] > 0) if width == 1 else flat.argmax(axis=1)
+        labels = np.asarray(found if self.labels is None else self.labels, dtype=np.int64)
+        is_of = labels == (1 if width == 1 else label)
+        if width > 1 and selection.taken_off == "sigmoid":
+            is_of |= flat[:, label] > 0
+        return labels, is_of
+
+    def source(self, classes: Ints) -> str:
+        """Say where the references come from: "given", "other classes", "the class itself" or "background"."""
+        if self.references is not None:
+            return "given"
+        if ANY in classes:
+            return "background"
+        return "the class itself" if self.sign == "negative" else "other classes"
+
+    def is_linear_unit(self, selection: Selection) -> bool:
+        """Whether the background is split at zero of one output that no sigmoid follows."""
+        assumed = self.references is None and self.labels is None and ANY not in classes_of(selection)
+        return assumed and selection.taken_off is None and self._width(selection) == 1
 
     def _width(self, selection: Selection) -> int:
         shape = selection.graph.shapes[selection.graph.outputs[0]][1:]
@@ -149,16 +171,24 @@ class Study:
                 f"shape {labels.shape}, dtype {labels.dtype}."
             )
 
+    def strangers(self) -> list[int]:
+        """Return the labels of background samples that are no class of the model."""
+        heads = self.session.view.heads
+        if self.labels is None or len(heads) > 1 or len(heads[0].shape) != 2:
+            return []
+        labels, known = np.unique(self.labels), max(2, int(heads[0].shape[1] or 2))
+        return [int(label) for label in labels if not 0 <= label < known]
+
 
 def as_contrast(target: Any, session: Session) -> Target:
     """Return the target of evidence: classes mean their contrast with the mean of the others.
 
-    One output unit has nothing to be contrasted with: there it is the unit.
+    One output unit has nothing to be contrasted with, and sigmoids do not exclude each other: there it is the unit.
     """
     if isinstance(target, Target):
         return target
     head = session.view.head(None)
-    lone = len(head.shape) == 2 and head.shape[1] == 1
+    lone = len(head.shape) == 2 and (head.shape[1] == 1 or head.taken_off == "sigmoid")
     if target is None:
         return TopClass() if lone else Contrast()
     if callable(target):
@@ -179,8 +209,12 @@ class _Same(Target):
 
 
 def classes_of(selection: Selection) -> Ints:
-    """Return the class each sample was explained for (N,), -1 where the target is no class."""
-    if selection.kind not in ("class", "contrast"):
+    """Return the class each sample was explained for (N,), -1 where the target is no class.
+
+    A unit of a head of shape (N, classes) is one, also where it was named as `ks.Output`.
+    """
+    is_unit = selection.kind == "output" and len(selection.graph.shapes[selection.graph.outputs[0]]) == 2
+    if selection.kind not in ("class", "contrast") and not is_unit:
         return np.full(len(selection.codes), ANY)
     return np.asarray(selection.codes[:, 0], dtype=np.int64)
 

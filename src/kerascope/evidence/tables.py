@@ -59,7 +59,7 @@ def line_table(found: Explanation, classes: Ints, dim: str, lines: Lines, measur
     }
     if lines.p_clean is not None:
         columns["p_clean"] = lines.p_clean.ravel()
-    signed = (lines.signs * np.nan_to_num(drop[0], nan=-np.inf)).ravel()
+    signed = np.nan_to_num(lines.signs * drop[0], nan=-np.inf).ravel()
     order = np.lexsort((-lines.scores.ravel(), -signed, lines.p.ravel(), columns["sample"]))
     table = pd.DataFrame({name: column[order] for name, column in columns.items()})
     table.attrs = {

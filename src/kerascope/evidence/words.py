@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,9 +54,35 @@ def of_mixtures(tested: dict[str, Lines]) -> list[str]:
     ]
 
 
-def of_absence(classes: NDArray[np.int64], tested: dict[str, Lines], found: Explanation) -> list[str]:
-    """Name the classes of which no sample has a called line."""
-    called = np.any([lines.called.any(axis=1) for lines in tested.values()], axis=0)
+def of_references(source: str, sign: str, *, linear: bool, strangers: Sequence[int]) -> list[str]:
+    """Say where references may carry what they should be free of; `Study.source` says where they come from."""
+    texts = []
+    if strangers and source != "given":
+        texts.append(
+            f"background_labels holds {', '.join(map(str, strangers[:5]))}, which is no class of the model: those "
+            "samples are references of every class. Classes are counted from 0."
+        )
+    if source == "background":
+        texts.append(
+            "What is explained is no class: the whole background serves as references, also samples that carry what is "
+            "looked for, and p is then too large. Give references= without it."
+        )
+    if source == "other classes" and sign == "both":
+        texts.append(
+            "References of other classes carry evidence against the class explained: with sign='both' one maximum "
+            "holds for both signs, and p is then too large. Give references= free of both, or seek one sign."
+        )
+    if linear:
+        texts.append(
+            "The model's one output has no sigmoid: it is taken for the logit of a class, and background samples above "
+            "zero for that class. For regression give references=."
+        )
+    return texts
+
+
+def of_absence(classes: NDArray[np.int64], tested: Sequence[Lines], found: Explanation) -> list[str]:
+    """Name the classes of which no sample has a called line, where evidence for them was sought."""
+    called = np.any([lines.called.any(axis=1) for lines in tested], axis=0)
     silent = [int(c) for c in np.unique(classes) if np.sum(classes == c) >= _FEW and not called[classes == c].any()]
     if not silent:
         return []

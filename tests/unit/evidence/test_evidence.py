@@ -67,10 +67,15 @@ def test_sums_p_and_drops_of_a_linear_model(channels):
     assert found.attrs["references"] == {int(c): int(np.sum(labels != c)) for c in np.unique(y)}
 
 
-def planted_linear() -> tuple[Any, np.ndarray, np.ndarray]:
-    """Class 0 is row 1, columns 3 to 7, of size 4; class 1 is nothing; small weights elsewhere."""
+def planted_weights() -> np.ndarray:
     weights = np.zeros((H, W, 1, 2))
     weights[1, 3:8, 0, 0] = 1.0
+    return weights
+
+
+def planted_linear() -> tuple[Any, np.ndarray, np.ndarray]:
+    """Class 0 is row 1, columns 3 to 7, of size 4; class 1 is nothing; small weights elsewhere."""
+    weights = planted_weights()
     model = keras.Sequential([layers.Input((H, W, 1)), layers.Flatten(), layers.Dense(2)])
     model.set_weights([weights.reshape(-1, 2).astype("float32"), np.zeros(2, "float32")])
     x, background = 0.1 * samples(6, 1), 0.1 * samples(60, 2)
@@ -104,6 +109,96 @@ def test_negative_evidence_is_that_of_minus_the_model():
     np.testing.assert_allclose(against.segments["drop"], -speaks.segments["drop"], rtol=1e-4)
     both = quiet(model, x, background=background, background_labels=labels, target=0, sign="both")
     assert both.rows[both.rows["called"]]["index"].tolist() == [1] * 6
+
+
+def test_negative_evidence_is_sought_beside_the_class_itself():
+    """References of other classes speak against the class themselves: p is against samples of the class."""
+    model, x, background = planted_linear()
+    both = np.concatenate([background, x])
+    labels = np.array([1] * 60 + [0] * 6)
+    found = quiet(model, background[:3], background=both, background_labels=labels, target=0, sign="negative")
+    assert found.attrs["references"] == {0: 6}
+    assert found.attrs["references_from"] == "the class itself"
+    weights = contrast(planted_weights(), 0)
+    mean = both.mean(axis=0)
+    least = (weights * (x - mean)).sum(axis=(2, 3)).min(axis=1)
+    for i in range(3):
+        sums = (weights * (background[i] - mean)).sum(axis=(1, 2))
+        p = [(1 + np.sum(least <= s + 1e-6)) / 7 for s in sums]
+        table = found.rows[found.rows["sample"] == i].sort_values("index")
+        np.testing.assert_allclose(table["p"], p)
+
+
+def test_rows_measured_come_before_those_that_are_not():
+    """Of equal p the larger drop comes first, whatever the sign; what was not measured comes last."""
+    model, x, background = planted_linear()
+    how = {"background": background, "references": np.concatenate([background] * 2), "fills": 4}
+    for sign, target in (("positive", 0), ("negative", 1)):
+        found = quiet(model, x, target=target, sign=sign, **how)
+        for _, table in found.columns.groupby("sample"):
+            for _, equal in table.groupby("p"):
+                strength = equal["drop"].to_numpy() * (1 if sign == "positive" else -1)
+                measured = ~np.isnan(strength)
+                assert np.all(np.diff(measured.astype(int)) <= 0)
+                assert np.all(np.diff(strength[measured]) <= 1e-9)
+
+
+def test_units_of_sigmoids_do_not_exclude_each_other():
+    """References of a label are the samples without it, whatever else they have; the unit itself is explained."""
+    plain, weights = linear()
+    model = keras.Sequential([layers.Input((H, W, 1)), layers.Flatten(), layers.Dense(K, activation="sigmoid")])
+    model.set_weights(plain.get_weights())
+    x, background = samples(4, 1), samples(60, 2)
+    found = quiet(model, x, background=background, target=2)
+    logits = (background[..., None] * weights).sum(axis=(1, 2, 3))
+    assert found.attrs["references"] == {2: int(np.sum((logits[:, 2] <= 0) & (logits.argmax(axis=1) != 2)))}
+    sums = (weights[..., 2] * (x - background.mean(axis=0))).sum(axis=(2, 3))
+    np.testing.assert_allclose(found.rows.sort_values(["sample", "index"])["sum"], sums.ravel(), atol=2e-5)
+
+
+def test_a_unit_named_as_an_output_is_a_class():
+    model, _ = linear()
+    x, background = samples(3, 1), samples(60, 2)
+    one, other = (quiet(model, x, background=background, target=t) for t in (ks.Output(1), ks.Class(1)))
+    pd.testing.assert_frame_equal(one.rows, other.rows)
+    assert one.attrs == other.attrs
+
+
+def test_doubtful_references_are_said():
+    model, x, background = planted_linear()
+    how = {"background": background, "background_labels": np.ones(60, int)}
+
+    def said(text: str, **options: Any) -> bool:
+        return any(text in warning for warning in quiet(model, x, **how | options).warnings)
+
+    hidden = ks.Neuron(model.layers[-1].name, 0)
+    assert said("the whole background serves as references", target=hidden)
+    assert not said("the whole background serves as references", target=hidden, references=background)
+    assert said("one maximum holds for both signs", target=0, sign="both")
+    assert not said("one maximum holds for both signs", target=0, sign="both", references=background)
+    assert said("holds 7, which is no class of the model", target=0, background_labels=np.full(60, 7))
+    assert not said("which is no class of the model", target=0)
+    unit, _ = linear(units=1)
+    assert any("no sigmoid" in text for text in quiet(unit, samples(3, 6), background=samples(60, 7)).warnings)
+
+
+def test_options_go_to_the_default_method_too():
+    model, x, background = planted_linear()
+    found = quiet(model, x, background=background, background_labels=np.ones(60, int), target=0, steps=4, fills=100)
+    assert found.explanation.method == ks.IntegratedGradients(steps=4)
+    assert found.attrs["fills"] == 60  # as many as there are
+
+
+def test_a_stretch_of_the_whole_sample_is_a_finding():
+    """With one axis stretches are tested over the whole sample: where one is called nothing is silent."""
+    model = keras.Sequential([layers.Input((40,)), layers.Dense(2)])
+    model.set_weights([np.stack([np.ones(40), np.zeros(40)], axis=1).astype("float32"), np.zeros(2, "float32")])
+    rng = np.random.default_rng(0)
+    x, background = rng.normal(size=(6, 40)).astype("float32"), rng.normal(size=(60, 40)).astype("float32")
+    x[:, 10:30] += 1.5
+    found = quiet(model, x, background=background, background_labels=np.ones(60, int), target=0)
+    assert len(found.segments)
+    assert not any("absence" in text for text in found.warnings)
 
 
 def test_top_class_and_labels_by_the_model():
@@ -344,7 +439,10 @@ def test_mixed_references_are_said():
     [
         ({"level": 2}, "level must lie between 0 and 1"),
         ({"sign": "plus"}, "Known: both, negative, positive"),
-        ({"fills": 1}, "fills must be at least 2"),
+        ({"fills": 1}, "fills must be a whole number of at least 2"),
+        ({"fills": 2.5}, "fills must be a whole number of at least 2"),
+        ({"step": 4}, "Unknown option of integrated_gradients 'step'"),
+        ({"background_labels": np.ones(60, int), "target": 0, "sign": "negative"}, "None of 60 background samples are"),
         ({"ordered": ("tme",)}, "Known: column, row"),
         ({"background_labels": np.zeros(3, int)}, "background_labels must be 60 whole numbers"),
         ({"background_labels": np.zeros(60, int), "target": 0}, "All 60 background samples are of class 0"),
