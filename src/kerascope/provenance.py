@@ -166,7 +166,9 @@ class Recorder:
         scale = np.maximum(np.abs(expected), _SLIGHT * size)
         scale = scale if largest is None else np.maximum(scale, np.abs(largest))
         with np.errstate(invalid="ignore"):
-            loose = np.abs(gap) > np.maximum(_LOOSE * scale, _ROUNDING * size)
+            # At the baseline itself nothing is shared out, and what is left of the logits is their rounding.
+            rounding = _ROUNDING * np.maximum(size, np.abs(explained))
+            loose = np.abs(gap) > np.maximum(_LOOSE * scale, rounding)
         if np.any(loose):
             worst = float(np.max(np.abs(gap[loose])))
             texts.append(

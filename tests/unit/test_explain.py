@@ -463,6 +463,14 @@ def test_a_wide_gap_is_warned_of():
     assert e.warnings == ()
 
 
+def test_rounding_at_the_baseline_is_no_gap():
+    model, x = convolutional(), np.ones((2, 6, 5, 1), "float32")
+    x[1] += np.float32(1e-7)
+    e = explained(model, x, ks.IntegratedGradients(steps=16, baseline=np.ones((6, 5, 1))), target=0)
+    assert not any("miss what they must sum to" in text for text in e.warnings)
+    assert np.abs(e.completeness_gap).max() <= 1e-5 * np.abs(e.explained).max()
+
+
 # check --------------------------------------------------------------------------------
 
 

@@ -148,7 +148,7 @@ class LRP(Method):
     paper: ClassVar[str] = "Bach et al. 2015, PLoS ONE 10(7): e0130140"
     axioms: ClassVar[tuple[str, ...]] = ("linearity",)
     needs: ClassVar[str] = "a rule for every operation"
-    promise: ClassVar[str] = "the explained number less what biases and stabilisers absorbed"
+    promise: ClassVar[str] = "the explained number (one, with start='one') less what biases and stabilisers absorbed"
 
     @property
     def exact_on_linear(self) -> bool:
