@@ -187,10 +187,14 @@ class Explanation:
         """
         if not isinstance(self.target, np.ndarray):
             return self._target_text()
-        chosen = int(self.target[i, target] if self.target.ndim == 2 else self.target[i])
-        units = {shape[-1] for shape in self._shapes("outputs").values() if len(shape) > 1}
-        named = self.class_names is not None and len(self.class_names) in units and chosen < len(self.class_names)
-        return self.class_names[chosen] if named and self.class_names else f"class {chosen}"
+        return self.class_name(int(self.target[i, target] if self.target.ndim == 2 else self.target[i]))
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, "class 3" where there is none, or "the output unit" of a model with one."""
+        units, names = {shape[-1] for shape in self._shapes("outputs").values() if len(shape) > 1}, self.class_names
+        if names is not None and len(names) in units and 0 <= label < len(names):
+            return names[label]
+        return "the output unit" if units == {1} else f"class {label}"
 
     def _target_text(self) -> str:
         described = self.attrs.get("target")

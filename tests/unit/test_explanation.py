@@ -289,7 +289,7 @@ def test_target_names_are_class_names_only_where_those_name_the_output() -> None
     assert make(target=target, class_names=("a", "b")).target_name(0) == "class 2"
     assert make(target=target).target_name(-1) == "class 1"
     one_unit = make(target=np.zeros(4, int), outputs=np.zeros((4, 1)), class_names=("no", "yes"))
-    assert one_unit.target_name(0) == "class 0"
+    assert one_unit.target_name(0) == "the output unit"
     assert make(target=object()).target_name(0) == "top class"
     assert make(target="Contrast()", attrs={}).target_name(0) == "Contrast()"
     two = make(targets=2, target=np.tile([2, 0], (4, 1)), class_names=("a", "b", "c"))

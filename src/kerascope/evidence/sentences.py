@@ -15,10 +15,7 @@ from kerascope.view.text import at, explained_word, number
 
 def of_class(found: Explanation, label: int, target: str = "the target") -> str:
     """Return the name of a class, or "class 3"; ``target`` where what was explained is no class (-1)."""
-    names = found.class_names
-    if label < 0:
-        return target
-    return names[label] if names and label < len(names) else f"class {label}"
+    return target if label < 0 else found.class_name(label)
 
 
 def class_name(evidence: Evidence, sample: int) -> str:
