@@ -104,6 +104,15 @@ def test_target_that_is_none() -> None:
         parse.target("walking", None)
 
 
+def test_background_labels_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    path.write_text("standing\nwalkin\n")
+    with pytest.raises(BadTargetError, match=r"^--background-labels 'standing' is no class number.*FILE\.$"):
+        parse.class_indices(str(path), None)
+    with pytest.raises(BadTargetError, match=r"^--background-labels: .*'walkin'\. Did you mean 'walking'\?"):
+        parse.class_indices(str(path), NAMES)
+
+
 def test_labels(tmp_path: Path) -> None:
     path = tmp_path / "l.txt"
     path.write_text("0\n1\n7\n")

@@ -21,7 +21,7 @@ from kerascope.cli.pictures import (
     read_picture,
     scales_itself,
 )
-from kerascope.errors import BadInputError, UnknownNameError
+from kerascope.errors import BadInputError, KerascopeError, UnknownNameError
 from kerascope.view.panel import panel_of
 from tests.cli.conftest import Run
 
@@ -142,7 +142,7 @@ def test_what_is_no_picture_or_damaged_is_refused(tmp_path: Path, photo: Path, m
         Image.fromarray(drawn()).save(path, format="GIF")
     else:
         path.touch()
-    with pytest.raises(BadInputError, match=r"bad\.jpg is no PNG or JPEG picture, or it is damaged"):
+    with pytest.raises(BadInputError, match=r"bad\.jpg cannot be read: it is no PNG or JPEG picture, or it is damaged"):
         read_picture(path, COLOUR)
 
 
@@ -274,7 +274,7 @@ def test_a_folder_in_natural_order_read_when_asked_for(tmp_path: Path) -> None:
     chosen = data.chosen(slice(0, 2))
     np.testing.assert_array_equal(chosen.values, np.stack([drawn(shift=1), drawn(shift=9)]))
     np.testing.assert_array_equal(data.values[1], drawn(shift=9))
-    with pytest.raises(BadInputError, match=r"p10\.png is no PNG"):
+    with pytest.raises(KerascopeError, match=r"p10\.png cannot be read: it is no PNG"):
         np.asarray(data.values)
 
 
@@ -378,6 +378,14 @@ def test_wrong_usage(run: Run, model_of_pictures: Path, photo: Path, tmp_path: P
     ran = run("explain", model_of_pictures, tmp_path / "x.npy", "-m", "gradient", "--preprocess", "vgg16")
     assert ran.status == 1
     assert "--preprocess vgg16 is for pictures (.png, .jpg, .jpeg), and none was given" in ran.err
+
+
+def test_a_damaged_picture_is_named(run: Run, model_of_pictures: Path, photo: Path) -> None:
+    photo.write_bytes(photo.read_bytes()[:-700])
+    ran = run("explain", model_of_pictures, photo, "-m", "gradient")
+    assert ran.status == 1
+    assert f"{photo.name} cannot be read" in ran.err.replace("\n", " ")
+    assert "array of numbers" not in ran.err
 
 
 def test_only_data_make_a_map_one_of_pictures(run: Run, model_of_pictures: Path, photo: Path, tmp_path: Path) -> None:

@@ -73,30 +73,26 @@ def _print(found: Cohort) -> None:
     from rich.text import Text
 
     from kerascope.cli import terminal
-    from kerascope.evidence.classes import group_name
+    from kerascope.evidence.classes import differing, group_name, of_group, outstanding
 
     console = terminal.stdout()
     for label in found.maps:
         count = int((found.labels == label).sum())
         console.print()
         console.print(Text(f"{group_name(found, label)}: {count} samples", style="bold"))
-        for dim, part in _of(found.lines, label).groupby("dim", sort=False):
+        for dim, part in of_group(found.lines, label).groupby("dim", sort=False):
             called = part[part["called"] > 0]
             console.print(_table(f"{dim}", called, _line)) if len(called) else console.print(f"  no {dim} is called")
-        for title, table, row in (
-            ("stretches", found.segments, _segment),
-            ("cells that stand out at fixed places", found.clusters, _cluster),
+        for title, part, row in (
+            ("stretches", of_group(found.segments, label), _segment),
+            ("cells that stand out at fixed places", outstanding(found, label), _cluster),
         ):
-            part = _of(table, label)
             if len(part):
                 console.print(_table(title, part, row))
-    if len(found.differences):
+    between = differing(found)
+    if len(between):
         console.print()
-        console.print(_table("where the two groups differ", found.differences, _cluster))
-
-
-def _of(table: pd.DataFrame, label: Any) -> pd.DataFrame:
-    return table[table["label"] == label] if len(table) else table
+        console.print(_table("where the two groups differ", between, _cluster))
 
 
 def _table(title: str, part: pd.DataFrame, row: Any) -> Table:

@@ -112,20 +112,19 @@ def _is_class(text: str, names: Sequence[str] | None) -> bool:
     return text.lstrip("-").isdigit() or text in (names or ())
 
 
-def _class(text: str, names: Sequence[str] | None) -> int:
+def _class(text: str, names: Sequence[str] | None, option: str = "--target") -> int:
     """Return the index of a class given by number or name; a name wins."""
     if names is not None and text in names:
         return list(names).index(text)
     if text.lstrip("-").isdigit():
         return int(text)
     if names is None:
+        also = " Also: all, top, top:3, or one class per sample with commas or in a file."
         raise BadTargetError(
-            f"--target {text!r} is no class number, and no class names are known: give the number, or the "
-            f"names "
-            "with --class-names FILE. Also: all, top, top:3, or one class per sample with commas or in a "
-            "file."
+            f"{option} {text!r} is no class number, and no class names are known: give the number, or the names with "
+            f"--class-names FILE.{also if option == '--target' else ''}"
         )
-    raise BadTargetError(f"--target: {unknown_name('class', text, names)}")
+    raise BadTargetError(f"{option}: {unknown_name('class', text, names)}")
 
 
 def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None) -> list[str] | None:
@@ -149,7 +148,8 @@ def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: sl
 
 def class_indices(spec: str, names: Sequence[str] | None) -> np.ndarray:
     """Return a file's classes, numbers or names, as indices."""
-    return np.array([_class(str(value), names) for value in read_names(spec, "--background-labels").tolist()])
+    option = "--background-labels"
+    return np.array([_class(str(value), names, option) for value in read_names(spec, option).tolist()])
 
 
 def baseline(text: str | None, inputs: Sequence[str], pictures: Pictures | None = None) -> Any:

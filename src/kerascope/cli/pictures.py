@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerascope.cli.io import PICTURES
-from kerascope.errors import BadInputError, UnknownNameError, unknown_name
+from kerascope.errors import BadInputError, KerascopeError, UnknownNameError, unknown_name
 from kerascope.view.picture import KINDS, PREPARED, as_picture
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ def read_picture(path: Path, frame: Frame) -> np.ndarray:
 
 
 def _damaged(path: Path, error: Exception) -> BadInputError:
-    return BadInputError(f"{path} is no PNG or JPEG picture, or it is damaged ({' '.join(str(error).split())}).")
+    why = " ".join(str(error).split())
+    return BadInputError(f"{path} cannot be read: it is no PNG or JPEG picture, or it is damaged ({why}).")
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -303,8 +304,16 @@ class PictureFiles:
         return self[:]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return all samples."""
-        return self.array.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
+        """Return all samples.
+
+        Raises:
+            KerascopeError: one cannot be read; a ValueError would be taken for one of NumPy's.
+        """
+        try:
+            array = self.array
+        except BadInputError as error:
+            raise KerascopeError(str(error)) from error
+        return array.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
 
 
 def pictures_of(model: Any, preprocess: str | None) -> Pictures:

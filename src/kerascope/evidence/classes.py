@@ -105,7 +105,7 @@ def _page(cohort: Cohort, label: Any, panel: Panel) -> Page:
 
 def said(cohort: Cohort, label: Any) -> list[str]:
     """Say what is common to a group, a sentence each."""
-    lines, segments, clusters = (_of(t, label) for t in (cohort.lines, cohort.segments, cohort.clusters))
+    lines, segments = (of_group(table, label) for table in (cohort.lines, cohort.segments))
     texts = [
         f"{sentences.titled(line['dim'], str(line['name']))}: called in {line['called']} of {line['samples']} samples "
         f"({percent(line['share_low'])} to {percent(line['share_high'])}), {_mean(line)} on the mean"
@@ -116,18 +116,34 @@ def said(cohort: Cohort, label: Any) -> list[str]:
             f"{s['name']}, {_kind(s)} along {s['dim']}: in {percent(s['share'])} of the samples, start "
             f"{_quartiles(cohort, s, 'start')}, length {_quartiles(cohort, s, 'length')}"
         )
-    level = cohort.evidence.attrs["level"]
-    for c in clusters[clusters["p"] <= level].head(_SAID).to_dict("records") if len(clusters) else ():
+    for c in outstanding(cohort, label).head(_SAID).to_dict("records"):
         texts.append(f"at fixed places: {_where(cohort, c)}, p = {c['p']:.2g} (cluster permutation)")
     return texts or ["No line is called in any sample, and nothing stands out at fixed places."]
+
+
+def outstanding(cohort: Cohort, label: Any) -> pd.DataFrame:
+    """Return the clusters of a group that stand out: those with a p up to the level of the evidence."""
+    return _to_level(cohort, of_group(cohort.clusters, label))
+
+
+def differing(cohort: Cohort) -> pd.DataFrame:
+    """Return the clusters in which two groups differ at the level of the evidence."""
+    return _to_level(cohort, cohort.differences)
+
+
+def _to_level(cohort: Cohort, table: pd.DataFrame) -> pd.DataFrame:
+    found: pd.DataFrame = table[table["p"] <= cohort.evidence.attrs["level"]]
+    return found
 
 
 def _kind(stretch: Mapping[Any, Any]) -> str:
     return "stretches" if stretch["sign"] > 0 else "negative stretches"
 
 
-def _of(table: pd.DataFrame, label: Any) -> pd.DataFrame:
-    return table[table["label"] == label] if len(table) else table
+def of_group(table: pd.DataFrame, label: Any) -> pd.DataFrame:
+    """Return the lines of a table that are of one group."""
+    found: pd.DataFrame = table[table["label"] == label]
+    return found
 
 
 def _mean(line: Mapping[Any, Any]) -> str:
@@ -153,16 +169,14 @@ def _where(cohort: Cohort, cluster: Mapping[Any, Any]) -> str:
 
 def _tables(cohort: Cohort, label: Any, panel: Panel) -> Tables:
     evidence, dims = cohort.evidence, cohort.evidence.explanation.matrix_dims()
-    lines = _of(cohort.lines, label)
+    lines = of_group(cohort.lines, label)
     ranked = [
         _ranked(cohort, label, lines[lines["dim"] == dim], table)
         for dim, table in zip(dims, (evidence.rows, evidence.columns), strict=False)
     ]
-    segments = _of(cohort.segments, label)
+    segments = of_group(cohort.segments, label)
     stretches = {
         dim: tuple(_stretch(cohort, panel, s) for s in segments[segments["dim"] == dim].to_dict("records"))
-        if len(segments)
-        else ()
         for dim in evidence.attrs["ordered"]
     }
     single = panel.kind == "line"
@@ -215,17 +229,18 @@ def _others(cohort: Cohort, label: Any) -> tuple[Plain, ...]:
             for c in table.head(8).to_dict("records")
         )
 
-    found = [Plain("Cells that stand out at fixed places", header, rows(_of(cohort.clusters, label)))]
-    if len(cohort.differences):
-        title = f"Where the groups differ: {cohort.differences.iloc[0]['label']}"
-        found.append(Plain(title, header, rows(cohort.differences)))
+    found = [Plain("Cells that stand out at fixed places", header, rows(outstanding(cohort, label)))]
+    between = differing(cohort)
+    if len(between):
+        title = f"Where the groups differ: {between.iloc[0]['label']}"
+        found.append(Plain(title, header, rows(between)))
     return tuple(found)
 
 
 def _curves(cohort: Cohort, label: Any) -> tuple[Curve, ...]:
     """Return the input and the relevance over the stretches most often called, laid on each other."""
     found: list[Curve] = []
-    for s in _of(cohort.segments, label).head(_CURVES).to_dict("records"):
+    for s in of_group(cohort.segments, label).head(_CURVES).to_dict("records"):
         laid = cohort.aligned(label, s["dim"], s["line"], sign=s["sign"], margin=_MARGIN)
         if len(laid) < 2:
             continue

@@ -25,9 +25,15 @@ Floats = NDArray[np.float64]
 
 _FEW = 3
 """A group of fewer samples has no spread worth testing."""
+_NAMED = 5
+"""So many samples are named in a message."""
+_SEGMENT = (
+    *("label", "dim", "line", "name", "sign", "count", "share", "start", "start_low", "start_high"),
+    *("length", "length_low", "length_high", "score", "drop", "relevance_share"),
+)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Cohort:
     """What `kerascope.cohort` found.
 
@@ -54,6 +60,13 @@ class Cohort:
     evidence: Evidence
     labels: NDArray[Any]
     attrs: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return a summary in a line."""
+        level = self.evidence.attrs["level"]
+        called, standing = int((self.lines["called"] > 0).sum()), int((self.clusters["p"] <= level).sum())
+        counts = f"{called} lines called, {len(self.segments)} kinds of stretches, {standing} clusters"
+        return f"<Cohort: {len(self.labels)} samples in {len(self.maps)} groups; at level {level:g}: {counts}>"
 
     def aligned(self, label: Any, dim: str, line: int, *, sign: int | None = None, margin: int = 0) -> pd.DataFrame:
         """Average the input and its relevance over the called stretches of one line, laid on each other.
@@ -95,7 +108,12 @@ class Cohort:
 
 
 def cohort(
-    evidence: Evidence, labels: Any = None, *, draws: int = 1000, ordered: Sequence[str] | None = None, seed: int = 0
+    evidence: Evidence,
+    labels: Any = None,
+    *,
+    draws: int = 1000,
+    ordered: str | Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Cohort:
     """Say what is common to the samples of a class, and where two groups differ.
 
@@ -106,14 +124,15 @@ def cohort(
         evidence: what `kerascope.evidence` found.
         labels: the group of each sample (N,): numbers or words; None: the class it was explained for.
         draws: permutations, and bootstrap samples.
-        ordered: the dims along which neighbouring cells join into clusters; None: those along which stretches ran.
+        ordered: the dims (or the dim) along which neighbouring cells join into clusters; None: those along which
+            stretches ran.
         seed: of permutations and bootstrap.
 
     Returns:
         The `Cohort`.
 
     Raises:
-        BadInputError: labels do not fit the samples.
+        BadInputError: labels do not fit the samples or are missing, or this is no `Evidence`.
 
     Reference: Maris and Oostenveld 2007, J. Neurosci. Methods 164: 177-190.
 
@@ -127,13 +146,17 @@ def cohort(
         >>> best["name"], int(best["called"]), int(best["samples"])
         ('r02', 2, 2)
     """
-    import pandas as pd
-
+    if not isinstance(evidence, Evidence):
+        raise BadInputError(
+            f"cohort takes what kerascope.evidence found, an Evidence; got {type(evidence).__name__}. "
+            "Call ks.evidence(model, x, background=...) first, or open what it saved."
+        )
     groups = _groups(evidence, labels)
     if draws < 1:
         raise BadInputError(f"draws must be at least 1; got {draws}.")
     dims = matrix_dims(evidence.explanation.sample_dims())
-    chosen = tuple(evidence.attrs["ordered"]) if ordered is None else tuple(ordered)
+    wanted = evidence.attrs["ordered"] if ordered is None else ordered
+    chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     for dim in chosen:
         if dim not in dims:
             raise unknown_name("ordered dim", dim, dims)
@@ -145,6 +168,7 @@ def cohort(
         mine = maps[groups == label]
         if len(mine) >= _FEW:
             found[label] = (clusters.differs_from_zero(mine, joins, draws=draws, seed=seed), mine.mean(axis=0))
+    clustered = [row for label, parts in found.items() for row in _cluster_rows(label, *parts, dims)]
     differences = []
     if len(known) == 2 and min(np.sum(groups == label) for label in known) >= _FEW and _one_target(evidence):
         first = groups == known[0]
@@ -154,8 +178,8 @@ def cohort(
     return Cohort(
         lines=_line_table(evidence, groups, known, draws, seed),
         segments=_segment_table(evidence, groups, known),
-        clusters=pd.DataFrame([row for label, parts in found.items() for row in _cluster_rows(label, *parts, dims)]),
-        differences=pd.DataFrame(differences),
+        clusters=_cluster_table(clustered, dims),
+        differences=_cluster_table(differences, dims),
         maps={label: maps[groups == label].mean(axis=0) for label in known},
         evidence=evidence,
         labels=groups,
@@ -164,11 +188,20 @@ def cohort(
 
 
 def _groups(evidence: Evidence, labels: Any) -> NDArray[Any]:
+    import pandas as pd
+
     if labels is None:
         return evidence.classes
     groups = np.asarray(labels)
     if groups.shape != (len(evidence),):
         raise BadInputError(f"labels must be one group for each of {len(evidence)} samples; got shape {groups.shape}.")
+    missing = np.flatnonzero(pd.isna(np.asarray(labels, dtype=object)))
+    if len(missing):
+        named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        raise BadInputError(
+            f"labels must name a group for every sample; those of {len(missing)} are missing (NaN or None): {named}. "
+            "Give these a group of their own, or leave them out of the evidence."
+        )
     return groups
 
 
@@ -193,6 +226,13 @@ def _cluster_rows(label: Any, found: clusters.Clusters, mean: Floats, dims: Sequ
             row |= {f"{dim}_first": int(places.min()), f"{dim}_last": int(places.max())}
         rows.append(row)
     return rows
+
+
+def _cluster_table(rows: list[dict[str, Any]], dims: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    places = [f"{dim}_{end}" for dim in dims for end in ("first", "last")]
+    return pd.DataFrame(rows, columns=["label", "cluster", "mass", "p", "cells", "mean", *places])
 
 
 def _line_table(evidence: Evidence, groups: NDArray[Any], known: Sequence[Any], draws: int, seed: int) -> pd.DataFrame:
@@ -272,7 +312,7 @@ def _segment_table(evidence: Evidence, groups: NDArray[Any], known: Sequence[Any
                 }
             )
     rows.sort(key=lambda row: (known.index(row["label"]), -row["count"], -row["score"]))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_SEGMENT))
 
 
 def _aligned(found: Cohort, label: Any, dim: str, line: int, sign: int | None, margin: int) -> pd.DataFrame:

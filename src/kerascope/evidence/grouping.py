@@ -30,8 +30,9 @@ def resolve(
     """Turn what the user gave as ``groups`` into the lines of each group, by dim.
 
     Args:
-        groups: None; an int label per line; "correlated"; a correlation; or a dict of these by dim. Without a dict
-            they are for the one dim that is not ordered, or for the first. The lines of a dim with None stay alone.
+        groups: None; a label per line, whole numbers or names; "correlated"; a correlation; or a dict of these by
+            dim. Without a dict they are for the one dim that is not ordered, or for the first. The lines of a dim
+            with None stay alone.
         dims: the matrix dims.
         sizes: their sizes.
         ordered: the dims along which stretches run.
@@ -54,12 +55,13 @@ def resolve(
             continue
         axis = list(dims).index(dim)
         if isinstance(value, str) and value != CORRELATED:
-            raise unknown_name("kind of groups", value, (CORRELATED, "a correlation", "an int label for each line"))
-        if isinstance(value, str) or np.ndim(value) == 0:
+            raise unknown_name("kind of groups", value, (CORRELATED, "a correlation", "a label for each line"))
+        labels = _array(value, dim, sizes[axis])
+        if labels.ndim == 0:
             threshold = _threshold(value)
             found[dim] = correlated(_enough(samples(), value), axis, threshold)
         else:
-            found[dim] = _members(_labels(value, dim, sizes[axis]))
+            found[dim] = _members(_labels(labels, dim, sizes[axis]))
     return found
 
 
@@ -80,7 +82,7 @@ def _enough(samples: Floats, asked: Any) -> Floats:
     if len(samples) < _FEW:
         raise BadInputError(
             f"groups={asked!r} asks which lines vary together in the background, which takes at least {_FEW} samples; "
-            f"got {len(samples)}. Give more background samples, or an int label for each line."
+            f"got {len(samples)}. Give more background samples, or a label for each line."
         )
     return samples
 
@@ -133,14 +135,27 @@ def _threshold(value: Any) -> float:
     return float(value)
 
 
-def _labels(value: Any, dim: str, count: int) -> NDArray[Any]:
-    labels = np.asarray(value)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise BadInputError(
-            f"groups= must hold {count} whole numbers, one for each index along {dim!r}; got shape {labels.shape}, "
-            f"dtype {labels.dtype}. A dict names the dim: groups={{{dim!r}: labels}}."
-        )
+def _array(value: Any, dim: str, count: int) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of different lengths
+        raise _no_labels(dim, count, repr(value)) from None
+
+
+def _labels(labels: NDArray[Any], dim: str, count: int) -> NDArray[Any]:
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(np.str_)
+    if labels.shape != (count,) or labels.dtype.kind not in "iuU":
+        raise _no_labels(dim, count, f"shape {labels.shape}, dtype {labels.dtype}")
     return labels
+
+
+def _no_labels(dim: str, count: int, came: str) -> BadInputError:
+    return BadInputError(
+        f"groups= must hold {count} labels, whole numbers or names, one for each index along {dim!r}; got {came}. "
+        "Lines with the same label are tested together: [0, 0, 1] joins the first two of three. A dict names the dim: "
+        f"groups={{{dim!r}: labels}}."
+    )
 
 
 def _members(labels: NDArray[Any]) -> Members:

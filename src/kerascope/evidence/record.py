@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerascope.errors import BadInputError
 from kerascope.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -101,6 +103,14 @@ class Evidence:
         return write_report(self, path, title=title, overwrite=overwrite, truth=truth, samples=samples)
 
     def of(self, sample: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Return the called rows, columns and stretches of one sample."""
-        rows, columns = (t[(t["sample"] == sample) & t["called"]] for t in (self.rows, self.columns))
-        return rows, columns, self.segments[self.segments["sample"] == sample]
+        """Return the called rows, columns and stretches of one sample; negative numbers count from the end.
+
+        Raises:
+            BadInputError: there is no such sample.
+        """
+        count, at = len(self), operator.index(sample)
+        if not -count <= at < count:
+            raise BadInputError(f"sample={at} is out of range: there are {count} samples, 0 to {count - 1}.")
+        at %= count
+        rows, columns = (t[(t["sample"] == at) & t["called"]] for t in (self.rows, self.columns))
+        return rows, columns, self.segments[self.segments["sample"] == at]

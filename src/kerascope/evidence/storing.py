@@ -28,25 +28,29 @@ def save(evidence: Evidence, path: str | os.PathLike[str], *, overwrite: bool = 
 def to_dataset(evidence: Evidence) -> xr.Dataset:
     """Return the explanation's dataset with a variable ``<table>.<column>`` for every column.
 
-    Words are stored as codes; what they stand for is in the attributes.
+    Words and times are stored as codes; what they stand for is in the attributes.
     """
     import pandas as pd
 
     dataset = evidence.explanation.to_xarray()
     words: dict[str, list[Any]] = {}
+    times: dict[str, str] = {}
     for name in TABLES:
         table: pd.DataFrame = getattr(evidence, name)
         for column in table.columns:
             key, values = f"{name}.{column}", table[column].to_numpy()
+            if values.dtype.kind in "Mm":
+                times[key] = values.dtype.str
             if values.dtype.kind not in "biuf":
                 values, known = pd.factorize(values)
-                words[key] = list(known)
+                words[key] = [_plain(word) for word in known]
             dataset[key] = ((f"{name}.line",), values)
     said = {
         "tables": {
             name: [list(getattr(evidence, name).columns), dict(getattr(evidence, name).attrs)] for name in TABLES
         },
         "words": words,
+        "times": times,
         "classes": evidence.classes,
         "warnings": list(evidence.warnings),
         "attrs": evidence.attrs,
@@ -86,8 +90,30 @@ def _table(
         key = f"{name}.{column}"
         values = np.asarray(dataset[key].values)
         if key in said["words"]:
-            values = np.array([*said["words"][key], None], dtype=object)[values]
+            words = [_word(word) for word in said["words"][key]]
+            values = np.array([*words, None], dtype=object)[values]
+        if key in said.get("times", {}):
+            values = values.astype(said["times"][key])
         found[column] = values
     table = pd.DataFrame(found)
     table.attrs = attrs
     return table
+
+
+def _plain(word: Any) -> Any:
+    """Return a time, as of an axis with times, as a dict with its number and dtype; anything else as it is."""
+    time = word.to_numpy() if hasattr(word, "to_numpy") else word
+    if not isinstance(time, np.datetime64 | np.timedelta64):
+        return word
+    return {"time": int(time.astype(np.int64)), "dtype": time.dtype.str}
+
+
+def _word(plain: Any) -> Any:
+    """Return what `_plain` was given; times as pandas has them."""
+    import pandas as pd
+
+    if not isinstance(plain, dict):
+        return plain
+    dtype = np.dtype(plain["dtype"])
+    time = np.int64(plain["time"]).view(dtype)
+    return pd.Timestamp(time) if dtype.kind == "M" else pd.Timedelta(time)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,8 +94,29 @@ def test_clusters_are_said_at_the_level_of_the_evidence():
     assert any("at fixed places" in text for text in classes.said(cohort, 0))
 
 
+def test_only_clusters_at_the_level_are_listed():
+    cohort = ks.cohort(quiet_all(), draws=199)
+    assert len(classes._others(cohort, 0)[0].rows) == len(classes.outstanding(cohort, 0)) > 0
+    assert repr(cohort).startswith("<Cohort: 12 samples in 1 groups; at level 0.05: ")
+    cohort.clusters["p"] = 1.0
+    assert classes._others(cohort, 0)[0].rows == ()
+    assert not len(classes.outstanding(cohort, 0))
+    assert repr(cohort).endswith(" 0 clusters>")
+
+
+def test_empty_tables_have_their_columns():
+    full, evidence = ks.cohort(found(), draws=20), found()
+    empty = ks.cohort(replace(evidence, segments=evidence.segments.head(0)), list("aabbcc"), draws=20)
+    for name in ("segments", "clusters", "differences"):
+        assert len(getattr(empty, name)) == 0
+    assert list(empty.segments.columns) == list(full.segments.columns)
+    assert list(empty.clusters.columns) == list(empty.differences.columns) == list(full.clusters.columns)
+    assert len(empty.differences["p"]) == 0
+    assert classes.said(empty, "a")
+
+
 def test_the_planted_cells_form_one_cluster():
-    cohort = ks.cohort(quiet_all(), draws=199, ordered=("column",))
+    cohort = ks.cohort(quiet_all(), draws=199, ordered="column")
     best = cohort.clusters.iloc[0]
     assert best[["row_first", "row_last", "column_first", "column_last", "cells"]].tolist() == [1, 1, 3, 7, 5]
     assert best["p"] <= 0.05
@@ -175,8 +198,16 @@ def test_intervals():
         ([0, 1], {}, "one group for each of 6 samples"),
         (None, {"draws": 0}, "draws must be at least 1"),
         (None, {"ordered": ("clumn",)}, "Unknown ordered dim 'clumn'"),
+        (None, {"ordered": "clumn"}, "Unknown ordered dim 'clumn'"),
+        ([1.0, np.nan, 2, 2, 1, np.nan], {}, r"those of 2 are missing \(NaN or None\): 1, 5\. Give these"),
+        (["a", None, "b", "b", "a", "a"], {}, r"those of 1 are missing \(NaN or None\): 1\. Give these"),
     ],
 )
 def test_bad_input(labels, options, message):
     with pytest.raises(ks.KerascopeError, match=message):
         ks.cohort(found(), labels, **options)
+
+
+def test_maps_alone_are_no_evidence():
+    with pytest.raises(ks.BadInputError, match=r"an Evidence; got Explanation\. Call ks\.evidence"):
+        ks.cohort(found(check=False).explanation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -284,6 +285,12 @@ def test_a_group_is_one_line():
     np.testing.assert_allclose(found.segments["drop"], found.rows[found.rows["called"]]["drop"], rtol=1e-4)
 
 
+def test_groups_may_have_names():
+    names = ["a", "a", "b", "c", "b"]
+    for given in (names, {"row": np.array(names)}, pd.Series(names)):
+        assert grouped(given, check=False).attrs["groups"] == {"row": [[0, 1], [2, 4], [3]]}
+
+
 def test_groups_of_one_change_nothing():
     alone, found = grouped(None), grouped({"row": np.arange(H)})
     for name in ("rows", "columns", "segments"):
@@ -449,51 +456,14 @@ def test_mixed_references_are_said():
         ({"groups": "corelated"}, "Unknown kind of groups 'corelated'"),
         ({"groups": {"rwo": 0.5}}, "Unknown dim of groups 'rwo'"),
         ({"groups": 1.0}, "between 0 and 1"),
-        ({"groups": [0, 1]}, "5 whole numbers, one for each index along 'row'"),
+        ({"groups": [0, 1]}, "5 labels, whole numbers or names, one for each index along 'row'"),
+        ({"groups": [[0, 1], [2, 3, 4]]}, "5 labels, whole numbers or names, one for each index along 'row'; got [[0"),
+        ({"groups": [0.5, 1, 1, 2, 2]}, "got shape (5,), dtype float64"),
         ({"target": np.zeros((6, 2), int)}, "one target per sample"),
         ({"target": lambda z: z[:, 0]}, "no classes to draw references from"),
     ],
 )
 def test_bad_input(options, message):
     model, x, background = planted_linear()
-    with pytest.raises(ks.KerascopeError, match=message.replace("(", r"\(")):
+    with pytest.raises(ks.KerascopeError, match=re.escape(message)):
         quiet(model, x, background=background, **options)
-
-
-# Saved and opened ---------------------------------------------------------------------
-
-
-def test_saved_and_opened_again(tmp_path):
-    model, x, background = planted_linear()
-    found = quiet(
-        model,
-        x,
-        background=background,
-        background_labels=np.ones(60, int),
-        target=0,
-        groups=[0, 1, 1, 2, 2],
-        dims=("gene", "time"),
-        coords={"gene": [f"g{i}" for i in range(H)], "time": np.linspace(0, 1, W)},
-        class_names=("motif", "nothing"),
-    )
-    path = found.save(tmp_path / "found.zarr")
-    again = ks.open(path)
-    assert isinstance(again, ks.Evidence)
-    for name in ("rows", "columns", "segments"):
-        before, after = getattr(found, name), getattr(again, name)
-        pd.testing.assert_frame_equal(before, after, check_exact=True)
-        assert before.attrs == after.attrs
-    assert again.warnings == found.warnings
-    assert again.attrs == found.attrs
-    assert np.array_equal(again.classes, found.classes)
-    np.testing.assert_array_equal(again.explanation.values, found.explanation.values)
-    with pytest.raises(ks.OutputExistsError):
-        found.save(path)
-
-
-def test_open_still_opens_explanations(tmp_path):
-    model, x, _ = planted_linear()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ks.KerascopeWarning)
-        path = ks.explain(model, x, "gradient").save(tmp_path / "e.zarr")
-    assert isinstance(ks.open(path), ks.Explanation)
