@@ -84,12 +84,12 @@ def evidence(
         coords: labels or positions by dim.
         class_names: one name per output unit.
         ordered: the dims along which neighbours mean something, so that stretches make sense; None: both.
-        groups: lines tested together, where neighbouring or correlated ones share their evidence: an int label for
-            each index along a dim; "correlated", or a correlation: those whose values in the background go together,
-            at |r| >= .5 or as given (average linkage); or a dict of these by dim. Without a dict the dim is the one
-            that is not ordered, or the first. A group is one line of the tables: its map is summed, it is replaced as
-            a whole, ``name`` joins its names ("s03+s04"), ``index`` and ``line`` are its first, and
-            ``attrs["groups"]`` lists all.
+        groups: lines tested together, where neighbouring or correlated ones share their evidence: a label (a whole
+            number or a name) for each index along a dim; "correlated", or a correlation: those whose values in the
+            background go together, at |r| >= .5 or as given (average linkage); or a dict of these by dim. Without a
+            dict the dim is the one that is not ordered, or the first. A group is one line of the tables: its map is
+            summed, it is replaced as a whole, ``name`` joins its names ("s03+s04"), ``index`` and ``line`` are its
+            first, and ``attrs["groups"]`` lists all.
         level: of the test, family-wise over the lines of one matrix.
         sign: seek evidence for ("positive") or against ("negative") the class, or both with one maximum over both.
         check: measure drops with the model; False leaves them nan and stretches as the map has them.

@@ -78,7 +78,7 @@ def test_only_classes_have_the_names_of_classes(labels, names):
 
 def test_a_target_that_is_no_class_has_its_text():
     model, x, background = planted_linear()
-    evidence = quiet(model, x, background=background, references=background, target=ks.Output((0,)))
+    evidence = quiet(model, x, background=background, references=background, target=ks.Neuron(model.layers[-1].name, 0))
     assert set(evidence.classes) == {-1}
     cohort = ks.cohort(evidence, draws=20)
     name = classes.group_name(cohort, -1)
