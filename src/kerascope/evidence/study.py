@@ -134,10 +134,10 @@ class Study:
         width = flat.shape[1]
         found = (flat[:, 0] > 0) if width == 1 else flat.argmax(axis=1)
         labels = np.asarray(found if self.labels is None else self.labels, dtype=np.int64)
-        is_of = labels == (1 if width == 1 else label)
         if width > 1 and selection.taken_off == "sigmoid":
-            is_of |= flat[:, label] > 0
-        return labels, is_of
+            named = False if self.labels is None else labels == label
+            return labels, (flat[:, label] > 0) | named
+        return labels, labels == (1 if width == 1 else label)
 
     def source(self, classes: Ints) -> str:
         """Say where the references come from: "given", "other classes", "the class itself" or "background"."""

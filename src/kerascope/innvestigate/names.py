@@ -310,7 +310,7 @@ def options_of(name: str, given: Mapping[str, Any], *, its_numbers: bool = False
         if key in _BN and value != _BN[key] and not its_numbers:
             raise BadInputError(
                 f"{key} is not taken over: a BatchNormalization is folded where that is exact, and has no rule then. "
-                "With conventions='innvestigate' it is."
+                "conventions='innvestigate' takes it."
             )
         if key.startswith("reverse_") and value:
             raise BadInputError(
