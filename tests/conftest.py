@@ -26,7 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores: on
         "TF_NUM_INTEROP_THREADS",
     ):
         os.environ.setdefault(name, "1")
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0")
 # JAX compiles every operation for every shape; what one process or run has compiled serves the others.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

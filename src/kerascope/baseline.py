@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerascope.errors import BadInputError, MissingBaselineError, unknown_name
+from kerascope.errors import BadInputError, MissingBaselineError, counted, unknown_name
 from kerascope.model.view import ModelView
 
 Arrays = tuple[np.ndarray, ...]
@@ -78,7 +78,7 @@ def _named(
         raise asked.missing()
     reduce = np.mean if value == "mean" else np.median
     arrays = (reduce(array.astype("float64"), axis=0, keepdims=True) for array in background)
-    return tuple(a.astype(view.dtype) for a in arrays), f"{value} of {len(background[0])} background samples"
+    return tuple(a.astype(view.dtype) for a in arrays), f"{value} of {counted(len(background[0]), 'background sample')}"
 
 
 def _finite(value: Any, asked: Asked) -> Any:

@@ -74,3 +74,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or '(none)'}.")
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: ``counted(1, "sample")`` is "1 sample"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

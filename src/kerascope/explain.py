@@ -15,7 +15,14 @@ import keras
 import numpy as np
 
 from kerascope import provenance, registry
-from kerascope.errors import BadInputError, KerascopeError, KerascopeWarning, MissingBaselineError, StaleModelError
+from kerascope.errors import (
+    BadInputError,
+    KerascopeError,
+    KerascopeWarning,
+    MissingBaselineError,
+    StaleModelError,
+    counted,
+)
 from kerascope.explanation import Explanation
 from kerascope.inputs import Labels, Samples, read_labels, read_samples
 from kerascope.methods.base import Attribution, Batch, Method, Trail
@@ -212,7 +219,9 @@ class Explainer:
         return self.method.rule_table(self._ready())
 
     def relevances(self, x: Any, *, target: Any = None, seed: int = 0) -> Relevances:
-        """Return the relevance at every operation of the walk, for LRP and Deep Taylor.
+        """Return the relevance at every operation of the walk, for LRP, Deep Taylor and DeepLIFT.
+
+        DeepLIFT's are contributions to the difference from the reference, the mean over references.
 
         Args:
             x: samples.
@@ -235,8 +244,7 @@ class Explainer:
         asked = self._asked(x, target=target, seed=seed)
         blocks = asked.part.blocks(len(asked.samples))
         trails = [self.method.trail(asked.part, asked.batch(block)) for block in blocks]
-        rules = {row["node"]: row for row in self.method.rule_table(asked.part)}
-        return _joined_trails(trails, rules, squeeze=asked.selection.squeeze)
+        return _joined_trails(trails, squeeze=asked.selection.squeeze)
 
     def __call__(
         self,
@@ -348,24 +356,24 @@ class _Asked:
         return Batch(inputs, self.selection.rows(block), self.seed)
 
 
-def _joined_trails(trails: Sequence[Trail], rules: Mapping[str, Mapping[str, str]], *, squeeze: bool) -> Relevances:
+def _joined_trails(trails: Sequence[Trail], *, squeeze: bool) -> Relevances:
     """Put the batches of a walk together."""
 
     def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
         array = np.concatenate(arrays)
         return array[:, 0] if squeeze else array
 
-    def by_operation(name: str) -> dict[str, np.ndarray]:
-        return {node: joined([getattr(trail, name)[node] for trail in trails]) for node in getattr(trails[0], name)}
-
-    steps = [rules[node] for node in trails[0].arriving]
+    first = trails[0]
+    passed = [node for node in reversed(first.rules) if node in first.flows]
+    sums = [{node: joined([trail.flows[node][k] for trail in trails]) for node in passed} for k in range(3)]
+    rows = [first.rules[node] for node in passed]
     return Relevances(
-        arrays=by_operation("values"),
+        arrays={node: joined([trail.values[node] for trail in trails]) for node in passed if node in first.values},
         inputs=tuple(joined(parts) for parts in zip(*(trail.inputs for trail in trails), strict=True)),
-        steps=tuple(Step(row["node"], row["layer"], row["kind"], row["rule"]) for row in steps),
-        arriving=by_operation("arriving"),
-        departing=by_operation("departing"),
-        absorbed=by_operation("absorbed"),
+        steps=tuple(Step(row["node"], row["layer"], row["kind"], row["rule"]) for row in rows),
+        arriving=sums[0],
+        departing=sums[1],
+        absorbed=sums[2],
         explained=joined([trail.explained for trail in trails]),
     )
 
@@ -400,7 +408,8 @@ class _reporting:
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, console=Console(stderr=True))
             self.bar.start()
-            self.task = self.bar.add_task(f"Explaining {self.total} samples by {self.name}", total=self.total)
+            text = f"Explaining {counted(self.total, 'sample')} by {self.name}"
+            self.task = self.bar.add_task(text, total=self.total)
         return self
 
     def within(self, start: int, rows: int, share: float) -> None:

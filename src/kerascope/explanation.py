@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerascope import record
-from kerascope.errors import BadInputError, KerascopeError, unknown_name
+from kerascope.errors import BadInputError, KerascopeError, counted, unknown_name
 from kerascope.record import Array, Arrays, each, parts
 
 if TYPE_CHECKING:
@@ -425,7 +425,7 @@ class Explanation:
             for part, shape in shapes.items()
         ]
         targets = self._shapes("explained")[""][1:]
-        count = f"{len(self)} sample{'' if len(self) == 1 else 's'}"
+        count = counted(len(self), "sample")
         return f"{count}{f', {targets[0]} targets each' if targets else ''}, {'; '.join(each_input)}"
 
     def _repr_html_(self) -> str:

@@ -78,6 +78,8 @@ def _numeric(value: Any, name: str) -> np.ndarray:
         raise BadInputError(f"{name} has masked cells. Fill them first, e.g. with x.filled(value).")
     try:
         array = _to_numpy(value)
+    except BadInputError:  # of a file that is read on demand
+        raise
     except (TypeError, ValueError) as error:
         raise BadInputError(
             f"{name} must be an array of numbers; {type(value).__name__} could not be turned into one ({error})."

@@ -14,7 +14,7 @@ from keras import ops
 
 from kerascope import backend, registry
 from kerascope._version import __version__
-from kerascope.errors import KerascopeError
+from kerascope.errors import KerascopeError, counted
 from kerascope.explanation import Explanation
 from kerascope.inputs import Labels, Samples
 from kerascope.methods.base import Attribution, Method
@@ -256,8 +256,7 @@ class Recorder:
 
 def _samples(which: np.ndarray) -> str:
     """Say how many samples (or maps, with several targets) are meant."""
-    count, what = int(np.sum(which)), "sample" if which.ndim == 1 else "map"
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return counted(int(np.sum(which)), "sample" if which.ndim == 1 else "map")
 
 
 def _added_up(texts: Iterable[str]) -> list[str]:

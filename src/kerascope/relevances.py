@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kerascope.errors import unknown_name
+from kerascope.errors import counted, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,8 @@ class Relevances(Mapping[str, Array]):
     """The relevance at every operation of a walk, from the output back to the input.
 
     ``relevances["conv_2"]`` is what arrived at the output of that operation: array (N, *shape) as the operation returns
-    it, or (N, T, *shape) for several targets. Iterating gives the operations in the order of the walk.
+    it, or (N, T, *shape) for several targets; under DeepLIFT contributions to the difference from the reference.
+    Iterating gives the operations in the order of the walk.
 
     Attributes:
         arrays: what arrived, by operation.
@@ -65,7 +66,7 @@ class Relevances(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         """Return the number of operations and samples."""
-        return f"<Relevances of {len(self.explained)} samples at {len(self)} operations>"
+        return f"<Relevances of {counted(len(self.explained), 'sample')} at {counted(len(self), 'operation')}>"
 
     def conservation(self) -> pd.DataFrame:
         """Return, operation by operation, whether relevance was conserved; the mean over samples (and targets).

@@ -122,7 +122,7 @@ def test_samples_that_are_the_baseline(batch_size, float64):
         found = bench(name)
         assert np.all(found.values[[1, 3]] == 0)
         assert np.all(np.abs(found.values[[0, 2]]).sum(axis=1) > 0)
-        assert [text for text in found.warnings if text.startswith("2 samples equal the baseline")]
+        assert [text for text in found.warnings if text.startswith("2 of the samples cannot be told from the baseline")]
         with pytest.raises(ks.BadInputError, match="Every sample equals every baseline"):
             bench(name, x[[1, 3]])
     assert np.any(bench.values("integrated_gradients", x[3:], baseline=x[:2]) != 0)

@@ -27,6 +27,13 @@ def padded() -> Any:
     return stack((5, 5, 2), layers.ZeroPadding2D(1), layers.ReLU(), *head)
 
 
+def gated() -> Any:
+    """Attention over the cells: a softmax inside, and a product."""
+    inputs = layers.Input((5,))
+    weights = layers.Dense(5, activation="softmax")(inputs)
+    return weigh(keras.Model(inputs, layers.Dense(3)(layers.Multiply()([inputs, weights]))))
+
+
 NETS = {
     "dense": (mlp, (5,)),
     "convolutions": (cnn, (6, 6, 2)),
@@ -82,13 +89,18 @@ def test_hidden_relevance_of_lrp_zero_is_activation_times_gradient(float64):
     found = ks.Explainer(model, "lrp.zero", compile=False).relevances(x, target=2)
     for layer, node in zip(model.layers[:2], ("dense", "dense_1"), strict=True):
         h = predict(keras.Model(model.inputs, layer.output), x)
-        inputs = value = layers.Input(h.shape[1:])
-        for part in model.layers[model.layers.index(layer) + 1 :]:
-            value = part(value)
-        gradient = Bench(keras.Model(inputs, value), h).values("gradient", target=2)
+        gradient = Bench(rest_of(model, layer), h).values("gradient", target=2)
         # What arrives at the layer's activation; keras numbers the names, so the order says which.
         arrived = [found[name] for name in found if found[name].shape == h.shape][0 if node == "dense_1" else -2]
         same(arrived, h * gradient)
+
+
+def rest_of(model: Any, layer: Any) -> Any:
+    """The network above a layer of a chain, as a model of that layer's output."""
+    inputs = value = layers.Input(layer.output.shape[1:])
+    for part in model.layers[model.layers.index(layer) + 1 :]:
+        value = part(value)
+    return keras.Model(inputs, value)
 
 
 def test_at_the_output_stands_the_logit_of_the_class(float64):
@@ -117,6 +129,55 @@ def test_padding_is_told_from_absorption(float64):
     # The flat rule gives every one of 36 cells the same; 20 of them are padding.
     same(table.loc["route", "lost_in_padding"].max(), found.explained.mean() * 20 / 36)
     same(found.inputs[0].reshape(3, -1).sum(axis=1), found.explained * 16 / 36)
+
+
+DEEPLIFT = ["deeplift", "deeplift.reveal_cancel", "deeplift_shap"]
+
+
+@pytest.mark.parametrize("method", DEEPLIFT)
+@pytest.mark.parametrize("name", [*NETS, "softmax inside"])
+def test_deeplift_conserves_contributions_at_every_operation(name, method, float64):
+    """At each operation arriving = departing; at the inputs stands the map, whatever the batches and references."""
+    build, shape = {**NETS, "softmax inside": (gated, (5,))}[name]
+    model = build()
+    x, background = samples(shape or model.input_shape[1:]), samples(shape or model.input_shape[1:], count=4, seed=9)
+    explainer = ks.Explainer(model, method, background=background, batch_size=2, compile=False)
+    found = explainer.relevances(x, target=[0, 1, 0])
+    table = found.conservation()
+    scale = max(float(np.abs(a).sum(axis=tuple(range(1, a.ndim))).max()) for a in found.arrays.values())
+    assert table["gap"].max() < 1e-9 * scale
+    assert set(table["absorbed"]) | set(table["lost_in_padding"]) == {0.0}
+    explanation = explainer(x, target=[0, 1, 0])
+    same(found.inputs[0], explanation.values)
+    same(found.explained, explanation.explained)
+    same(table["arriving"].iloc[0], explanation.values.reshape(len(x), -1).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
+def test_hidden_contributions_are_those_of_the_network_above(rule, float64):
+    """What arrives at the last hidden layer is DeepLIFT of the network above it, from h(x0), the mean over x0."""
+    model, x, references = mlp(), samples((5,)), samples((5,), count=3, seed=4)
+    method = ks.DeepLIFT(rule, baseline=references)
+    found = ks.Explainer(model, method, compile=False).relevances(x, target=2)
+    layer = model.layers[-2]
+    of_layer = keras.Model(model.inputs, layer.output)
+    h, h0 = predict(of_layer, x), predict(of_layer, references)
+    above = Bench(rest_of(model, layer), h)
+    same(found[list(found)[1]], above.values(ks.DeepLIFT(rule, baseline=h0), target=2))
+
+
+def test_the_order_is_that_of_the_walk_also_when_compiled(float64):
+    """Compiled functions may return their results by name; the table starts at the output."""
+    for method in ("lrp.epsilon", "deeplift"):
+        build, shape = NETS["convolutions"]
+        x = samples(shape)
+        step, whole = (
+            ks.Explainer(build(), method, background=x, compile=how).relevances(x, target=0) for how in (False, True)
+        )
+        assert [row.kind for row in step.steps] == [row.kind for row in whole.steps]
+        assert list(step.arriving)[0] == step.steps[0].node
+        for a, b in zip(step.arrays.values(), whole.arrays.values(), strict=True):
+            same(a, b)
 
 
 def test_deep_taylor_has_it_too_and_gradients_have_not(float64):

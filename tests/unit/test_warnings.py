@@ -12,7 +12,7 @@ import pytest
 import kerascope as ks
 
 ALIKE, BIASED = "relevance follows positive contributions only", "derived for biases of at most 0"
-STANDARDISED = "samples look standardised"
+STANDARDISED = "of the samples may be standardised"
 
 
 def dense(layers: int, *, bias: float = 0.0, seed: int = 0, cells: int = 12) -> Any:
@@ -124,7 +124,7 @@ def test_a_baseline_of_zeros_for_standardised_data(method: str) -> None:
     model, x = dense(2, cells=60), samples(5, 60)
     for zeros in ("zeros", 0.0, np.zeros((60,), "float32")):
         (text,) = said(STANDARDISED, model, x, method, baseline=zeros)
-        assert text.startswith("5 samples look standardised")
+        assert text.startswith("5 of the samples may be standardised")
     assert said(STANDARDISED, model, x, method, baseline="zeros", batch_size=2) == [text]  # whatever the batches
     for baseline in (0.5, x[0], "mean"):
         assert not said(STANDARDISED, model, x, method, baseline=baseline, background=x + 0.5)

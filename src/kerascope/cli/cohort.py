@@ -73,13 +73,14 @@ def _print(found: Cohort) -> None:
     from rich.text import Text
 
     from kerascope.cli import terminal
+    from kerascope.errors import counted
     from kerascope.evidence.classes import differing, group_name, of_group, outstanding
 
     console = terminal.stdout()
     for label in found.maps:
         count = int((found.labels == label).sum())
         console.print()
-        console.print(Text(f"{group_name(found, label)}: {count} samples", style="bold"))
+        console.print(Text(f"{group_name(found, label)}: {counted(count, 'sample')}", style="bold"))
         for dim, part in of_group(found.lines, label).groupby("dim", sort=False):
             called = part[part["called"] > 0]
             console.print(_table(f"{dim}", called, _line)) if len(called) else console.print(f"  no {dim} is called")

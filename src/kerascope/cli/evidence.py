@@ -209,8 +209,7 @@ def _groups(text: str | None) -> Any:
         try:
             found = float(value)
         except ValueError:
-            names = io.read_names(value, "--groups").tolist()
-            found = [names.index(name) for name in names]
+            found = io.read_names(value, "--groups")
     return {dim.strip(): found} if equals else found
 
 

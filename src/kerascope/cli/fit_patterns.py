@@ -124,7 +124,9 @@ def _print(console: Console, found: Patterns, warned: Sequence[str], out: Path) 
     from rich.table import Table
     from rich.text import Text
 
-    console.print(Text(f"Patterns of model {found.model!r} from {found.samples:,} samples", style="bold"))
+    from kerascope.errors import counted
+
+    console.print(Text(f"Patterns of model {found.model!r} from {counted(found.samples, 'sample')}", style="bold"))
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for title in ("layer", "kind", "estimator"):
         table.add_column(title, no_wrap=title == "layer")

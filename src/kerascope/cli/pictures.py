@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerascope.cli.io import PICTURES
-from kerascope.errors import BadInputError, KerascopeError, UnknownNameError, unknown_name
+from kerascope.errors import BadInputError, UnknownNameError, unknown_name
 from kerascope.view.picture import KINDS, PREPARED, as_picture
 
 if TYPE_CHECKING:
@@ -307,13 +307,9 @@ class PictureFiles:
         """Return all samples.
 
         Raises:
-            KerascopeError: one cannot be read; a ValueError would be taken for one of NumPy's.
+            BadInputError: one cannot be read.
         """
-        try:
-            array = self.array
-        except BadInputError as error:
-            raise KerascopeError(str(error)) from error
-        return array.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
+        return self.array.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
 
 
 def pictures_of(model: Any, preprocess: str | None) -> Pictures:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerascope.errors import counted
 from kerascope.evidence import grouping, sentences
 from kerascope.evidence.pages import facts_of_test
 from kerascope.explanation import Explanation
@@ -99,7 +100,7 @@ def _page(cohort: Cohort, label: Any, panel: Panel) -> Page:
     count = int(np.sum(cohort.labels == label))
     name = group_name(cohort, label)
     tables = _tables(cohort, label, panel)
-    title = f"{name}: {count} sample{'' if count == 1 else 's'}"
+    title = f"{name}: {counted(count, 'sample')}"
     return Page(title, tuple(said(cohort, label)), tables, target=f"{count}", label=name)
 
 

@@ -14,12 +14,13 @@ from kerascope import backend
 from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, unknown_name
 from kerascope.lrp import composites, rules
 from kerascope.lrp.composites import Assignment, Composite, convolutions, first_layer, kernels
+from kerascope.methods import inside
 from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.relu import require_relu
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Affine, Tensor
-from kerascope.model.propagate import Walked, forward
+from kerascope.model.propagate import forward
 from kerascope.model.trace import exact
 from kerascope.target import Selection
 
@@ -297,8 +298,8 @@ class LRP(Method):
             return lambda xs, codes, against: self._inside(selection, handlers, xs, codes, against)
 
         values, flows, maps, explained = session.run(("lrp inside", id(self)), build, batch.inputs, selection)
-        arriving, departing, absorbed = ({name: flow[k] for name, flow in flows.items()} for k in range(3))
-        return Trail(dict(values), arriving, departing, absorbed, tuple(maps), explained)
+        rules = {row["node"]: row for row in self.rule_table(session)}
+        return Trail(values, flows, tuple(maps), explained, rules)
 
     def _inside(
         self, selection: Selection, handlers: Any, xs: Sequence[Tensor], codes: Tensor, against: Tensor
@@ -311,18 +312,7 @@ class LRP(Method):
         for t, seed in enumerate(seeds):
             start = [self._start(s, z, explained[:, t]) for s, z in zip(seed, logits, strict=True)]
             walks.append(walk(dict(zip(graph.outputs, start, strict=True)), follow=True))
-        passed = [node for node in reversed(graph.nodes) if node.name in walks[0].flows]
-        stacked = {
-            node.name: ops.stack([walked.values[node.outputs[0]] for walked in walks], axis=1)
-            for node in passed
-            if node.outputs[0] in walks[0].values
-        }
-        flows = {node.name: _stacked_flows(node.name, walks) for node in passed}
-        maps = [
-            ops.stack([w.values.get(i, ops.zeros_like(x)) for w in walks], axis=1)
-            for i, x in zip(graph.inputs, xs, strict=True)
-        ]
-        return stacked, flows, maps, explained
+        return *inside.along(graph, values, walks), explained
 
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         """Return what stands at the explained tensor; ``explained`` (N,) is the number explained."""
@@ -348,16 +338,6 @@ def _with_positive_bias(graph: Graph) -> list[str]:
     """Return the layers that have a positive bias."""
     biases = {n.name: n.op.bias for n in graph if kernels(n) and isinstance(n.op, Affine) and n.op.bias is not None}
     return [name for name, bias in biases.items() if np.any(backend.to_numpy(bias) > 0)]
-
-
-def _stacked_flows(node: str, walks: Sequence[Walked]) -> list[Tensor]:
-    """Return what arrived at an operation, what it handed on and what it absorbed, each (N, T)."""
-    columns = []
-    for walked in walks:
-        arriving, departing = walked.flows[node]
-        absorbed = walked.absorbed_by.get(node)
-        columns.append((arriving, departing, ops.zeros_like(arriving) if absorbed is None else absorbed))
-    return [ops.stack(column, axis=1) for column in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

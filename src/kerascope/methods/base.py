@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -85,16 +85,16 @@ class Attribution:
 class Trail:
     """What a walk left at every operation, from the output back, by operation.
 
-    ``values`` (B, T, *shape): what arrived at its output; ``arriving``, ``departing``, ``absorbed`` (B, T): sums.
-    ``inputs``: per input (B, T, *S); ``explained`` (B, T).
+    ``values`` (B, T, *shape): what arrived at its output; ``flows``: the sums (B, T) of what arrived, of what was
+    handed on and of what was absorbed. ``inputs``: per input (B, T, *S); ``explained`` (B, T). ``rules``: rows as in
+    `Method.rule_table`, from the input on.
     """
 
-    values: dict[str, np.ndarray]
-    arriving: dict[str, np.ndarray]
-    departing: dict[str, np.ndarray]
-    absorbed: dict[str, np.ndarray]
+    values: Mapping[str, np.ndarray]
+    flows: Mapping[str, Sequence[np.ndarray]]
     inputs: Arrays
     explained: np.ndarray
+    rules: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ class Method(ABC):
             IncompatibleMethodError: if the method is no such walk.
         """
         raise IncompatibleMethodError(
-            f"{type(self).__name__} shares out no relevance layer by layer. Use lrp (any composite) or deep_taylor."
+            f"{type(self).__name__} shares out no relevance layer by layer. Use lrp (any composite), deep_taylor or "
+            "deeplift."
         )
 
     def check(self, session: Session) -> None:  # noqa: B027 - most methods fit every model

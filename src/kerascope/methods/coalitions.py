@@ -10,7 +10,7 @@ import numpy as np
 
 from kerascope import baseline as baselines
 from kerascope import groups as grouping
-from kerascope.errors import BadInputError, IncompatibleMethodError
+from kerascope.errors import BadInputError, IncompatibleMethodError, counted
 from kerascope.groups import Groups
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.path import refuse_baselines, said_of_baselines
@@ -132,7 +132,7 @@ class CoalitionMethod(Method):
             return resolved[0], text
         pool = session.background[0]
         chosen = np.random.default_rng((seed, 1)).choice(len(pool), min(self.fills, len(pool)), replace=False)
-        return pool[np.sort(chosen)], f"{len(chosen)} background samples"
+        return pool[np.sort(chosen)], counted(len(chosen), "background sample")
 
     def game(self, session: Session, batch: Batch) -> tuple[Game, str]:
         """Return the game of one batch, and the fills in words."""

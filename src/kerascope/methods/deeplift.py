@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -12,17 +12,17 @@ import numpy as np
 from keras import ops
 
 from kerascope import baseline as baselines
-from kerascope.errors import BadInputError, IncompatibleMethodError, UnsupportedLayerError
-from kerascope.methods import multipliers
-from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.errors import BadInputError, IncompatibleMethodError, UnsupportedLayerError, counted
+from kerascope.methods import inside, multipliers
+from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.decompose import decompose
-from kerascope.methods.multipliers import Difference, Multipliers
+from kerascope.methods.multipliers import MULTIPLIERS, Difference, Multipliers
 from kerascope.methods.path import expected_difference, refuse_baselines, said_of_baselines
 from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Arrays, Session
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Activation, Affine, Mixture, Opaque, Product, Route, Tensor, Winner
-from kerascope.model.propagate import Handler, forward, sample_sum
+from kerascope.model.propagate import Handler, Walked, forward, sample_sum
 from kerascope.target import Selection
 
 Rule = Literal["rescale", "reveal_cancel"]
@@ -53,13 +53,20 @@ _PARTIAL = frozenset(
 """Functions that are not defined, or explode, where a part alone may lead: they keep the Rescale rule."""
 
 
+Row = dict[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is done at every operation: the graph that is walked, its handlers, and a table of node and rule."""
+    """What is done at every operation: the graph that is walked, its handlers, and tables of node and rule.
+
+    ``table`` holds the operations as the model has them, ``parts`` those that are walked: some are taken apart.
+    """
 
     graph: Graph
     handlers: Mapping[str, Handler]
-    table: tuple[tuple[Node, str], ...]
+    table: tuple[Row, ...]
+    parts: tuple[Row, ...]
 
 
 def plan(graph: Graph, rule: Rule, conv: Rule) -> Plan:
@@ -76,8 +83,13 @@ def plan(graph: Graph, rule: Rule, conv: Rule) -> Plan:
     whole = decompose(graph)
     revealing = _revealing(whole, conv) if rule == "reveal_cancel" else frozenset()
     chosen = {node.name: _handler(node, revealing) for node in whole}
-    table = tuple((node, chosen[node.name][1] if node.name in chosen else "taken apart") for node in graph)
-    return Plan(whole, {name: handler for name, (handler, _) in chosen.items()}, table)
+    rules = {name: rule for name, (_, rule) in chosen.items()}
+    table, parts = (tuple(_row(node, rules.get(node.name, "taken apart")) for node in g) for g in (graph, whole))
+    return Plan(whole, {name: handler for name, (handler, _) in chosen.items()}, table, parts)
+
+
+def _row(node: Node, rule: str) -> Row:
+    return {"node": node.name, "layer": node.op.label, "kind": node.op.kind, "rule": rule}
 
 
 def _handler(node: Node, revealing: frozenset[str]) -> tuple[Handler, str]:
@@ -182,12 +194,9 @@ class _Multiplied(Method):
         """See `Method.check_inputs`."""
         refuse_baselines(inputs, self.references(session)[0])
 
-    def rule_table(self, session: Session) -> list[dict[str, str]]:
+    def rule_table(self, session: Session) -> list[Row]:
         """See `Method.rule_table`."""
-        return [
-            {"node": node.name, "layer": node.op.label, "kind": node.op.kind, "rule": rule}
-            for node, rule in self._plan(session, session.view.logits).table
-        ]
+        return list(self._plan(session, session.view.logits).table)
 
     def _plan(self, session: Session, graph: Graph) -> Plan:
         found: Plan = session.remember(
@@ -199,9 +208,8 @@ class _Multiplied(Method):
         """See `Method.attribute`."""
         arrays, text = self.references(session)
         chosen = self._plan(session, batch.selection.graph)
-        cost = 2 if self.rule == "rescale" else 4
         mean = _Mean(session, batch, chosen, ("deeplift", self.rule, self.conv))
-        mean.take(arrays, max(1, session.rows_at_once // cost))
+        mean.take(arrays, self._at_once(session))
         settled = replace(batch, selection=batch.selection.fixed(mean.logits))
         expected, at_references = expected_difference(session, settled, arrays, mean.explained)
         return Attribution(
@@ -218,8 +226,45 @@ class _Multiplied(Method):
             standard_error=self._errors(mean.moments, len(arrays[0]), session.view.dtype),
         )
 
+    def _at_once(self, session: Session) -> int:
+        """Return how many pairs of a sample and a reference go into one pass within the memory budget."""
+        return max(1, session.rows_at_once // (2 if self.rule == "rescale" else 4))
+
     def _errors(self, moments: Sequence[Moments], count: int, dtype: str) -> Arrays | None:
         return None
+
+    def trail(self, session: Session, batch: Batch) -> Trail:
+        """See `Method.trail`: contributions, the mean over references."""
+        arrays, _ = self.references(session)
+        selection, chosen = batch.selection, self._plan(session, batch.selection.graph)
+        key, count = ("deeplift inside", self.rule, self.conv), len(arrays[0])
+
+        def build() -> Callable[..., Any]:
+            return lambda xs, codes, against: _inside(chosen, selection, xs, codes, against)
+
+        means: Any = None
+        for _, index, pairs in _pairs(session, batch, arrays, self._at_once(session)):
+            found = session.run(key, build, pairs, selection.rows(index))
+            if means is None:
+                means = keras.tree.map_structure(lambda part: np.zeros((len(batch), *part.shape[1:])), found)
+            for mean, part in zip(keras.tree.flatten(means), keras.tree.flatten(found), strict=True):
+                np.add.at(mean, index, part.astype("float64") / count)
+        values, flows, maps, explained = keras.tree.map_structure(lambda mean: mean.astype(session.view.dtype), means)
+        return Trail(values, flows, tuple(maps), explained, {row["node"]: row for row in chosen.parts})
+
+
+def _pairs(
+    session: Session, batch: Batch, arrays: Arrays, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
+    """Yield every pair of a sample and a reference, in equal pieces of at most ``size``.
+
+    Yields:
+        Which reference and which sample each pair of a piece is, and the pairs, one array (P, 2, *S) per input.
+    """
+    rows = len(batch)
+    pieces = math.ceil(len(arrays[0]) * rows / size)
+    for draws, index in session.pairs(len(arrays[0]), rows, math.ceil(len(arrays[0]) * rows / pieces)):
+        yield draws, index, [np.stack([x[index], b[draws]], axis=1) for x, b in zip(batch.inputs, arrays, strict=True)]
 
 
 class _Mean:
@@ -238,16 +283,13 @@ class _Mean:
         self.logits: list[np.ndarray] = []
 
     def take(self, arrays: Arrays, size: int) -> None:
-        """Take in every pair of a sample and a reference, in equal pieces of at most ``size``."""
-        selection, rows = self.batch.selection, len(self.batch)
-        pairs_in_all = len(arrays[0]) * rows
-        size = math.ceil(pairs_in_all / math.ceil(pairs_in_all / size))
+        """Take in every pair of a sample and a reference, in pieces of at most ``size``."""
+        selection = self.batch.selection
 
         def build() -> Callable[..., Any]:
             return lambda xs, codes, against: _contributions(self.plan, selection, xs, codes, against)
 
-        for draws, index in self.session.pairs(len(arrays[0]), rows, size):
-            pairs = [np.stack([x[index], b[draws]], axis=1) for x, b in zip(self.batch.inputs, arrays, strict=True)]
+        for draws, index, pairs in _pairs(self.session, self.batch, arrays, size):
             found = self.session.run(self.key, build, pairs, selection.rows(index))
             self._add(draws, index, *found)
 
@@ -271,30 +313,48 @@ class _Mean:
             kept[index[fresh]] = z[fresh]
 
 
+def _walks(
+    chosen: Plan, selection: Selection, pairs: Sequence[Tensor], codes: Tensor, against: Tensor, *, follow: bool
+) -> tuple[Mapping[int, Difference], list[Walked], Tensor]:
+    """Walk back for every target, from pairs of a sample and a reference, one tensor (B, 2, *S) per input.
+
+    Returns:
+        The values of the graph's tensors, the walks, and the explained numbers (B, T).
+    """
+    inputs = tuple(Difference(pair[:, 0], pair[:, 1]) for pair in pairs)
+    values, walk = forward(chosen.graph, inputs, chosen.handlers, MULTIPLIERS)
+    outputs = chosen.graph.outputs
+    seeds, explained = selection.seed([values[i].x for i in outputs], codes, against)
+    starts = [{i: Multipliers(s) for i, s in zip(outputs, seed, strict=True)} for seed in seeds]
+    return values, [walk(start, follow=follow) for start in starts], explained
+
+
 def _contributions(
     chosen: Plan, selection: Selection, pairs: Sequence[Tensor], codes: Tensor, against: Tensor
 ) -> tuple[Any, ...]:
-    """Compute C = M D for pairs of a sample and a reference, one tensor (B, 2, *S) per input.
+    """Compute C = M D for pairs of a sample and a reference.
 
     Returns:
         Per input the contributions (B, T, *S); their largest absolute sum over any tensor (B, T); the explained
         numbers (B, T) and tensors at the samples.
     """
-    graph = chosen.graph
-    inputs = tuple(Difference(pair[:, 0], pair[:, 1]) for pair in pairs)
-    values, walk = forward(graph, inputs, chosen.handlers, zeros=Multipliers.none)
-    logits = [values[i].x for i in graph.outputs]
-    seeds, explained = selection.seed(logits, codes, against)
-    maps: list[list[Tensor]] = []
-    largest = []
-    for seed in seeds:
-        arrived = walk({i: Multipliers(s) for i, s in zip(graph.outputs, seed, strict=True)}).values
-        sizes = [sample_sum(ops.abs(values[i].contributions(m))) for i, m in arrived.items()]
+    values, walks, explained = _walks(chosen, selection, pairs, codes, against, follow=False)
+    maps, largest = [], []
+    for walked in walks:
+        sizes = [sample_sum(ops.abs(values[i].contributions(m))) for i, m in walked.values.items()]
         largest.append(ops.max(ops.stack(sizes), axis=0))
-        sent = [arrived.get(i) or Multipliers.none(u) for i, u in zip(graph.inputs, inputs, strict=True)]
-        maps.append([u.contributions(m) for u, m in zip(inputs, sent, strict=True)])
-    stacked = [ops.stack([row[i] for row in maps], axis=1) for i in range(len(inputs))]
-    return stacked, ops.stack(largest, axis=1), explained, logits
+    for i in chosen.graph.inputs:
+        sent = [walked.values.get(i) or Multipliers.none(values[i]) for walked in walks]
+        maps.append(ops.stack([values[i].contributions(m) for m in sent], axis=1))
+    return maps, ops.stack(largest, axis=1), explained, [values[i].x for i in chosen.graph.outputs]
+
+
+def _inside(
+    chosen: Plan, selection: Selection, pairs: Sequence[Tensor], codes: Tensor, against: Tensor
+) -> tuple[Any, ...]:
+    """Return what `inside.along` does, and the explained numbers (B, T), for pairs as in `_contributions`."""
+    values, walks, explained = _walks(chosen, selection, pairs, codes, against, follow=True)
+    return *inside.along(chosen.graph, values, walks, MULTIPLIERS), explained
 
 
 @dataclass(frozen=True)
@@ -378,7 +438,7 @@ class DeepLiftSHAP(_Multiplied):
         """Return the background samples, and in words what they are."""
         if session.background is None:
             raise baselines.Asked("deeplift_shap", option=None).missing()
-        return session.background, f"{len(session.background[0])} background samples"
+        return session.background, counted(len(session.background[0]), "background sample")
 
     def _errors(self, moments: Sequence[Moments], count: int, dtype: str) -> Arrays | None:
         return None if count < 2 else tuple(m.error(count).astype(dtype) for m in moments)

@@ -19,7 +19,7 @@ from kerascope import backend
 from kerascope.methods.ties import pool_winner, unbroadcast
 from kerascope.model.graph import as_tuple
 from kerascope.model.primitives import Activation, Affine, Mixture, Primitive, Route, Tensor, Winner
-from kerascope.model.propagate import Backward
+from kerascope.model.propagate import Backward, Carried
 
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
 _SLOPE = 8
@@ -106,6 +106,10 @@ class Multipliers:
             return self.plus
         mean = (self.plus + self.minus) / 2
         return ops.where(signed > 0, self.plus, ops.where(signed < 0, self.minus, mean))
+
+
+MULTIPLIERS = Carried(zeros=Multipliers.none, amount=Difference.contributions)
+"""What a walk of DeepLIFT carries: its amounts are contributions."""
 
 
 def _by_sign(delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerascope import baseline as baselines
-from kerascope.errors import BadInputError
+from kerascope.errors import BadInputError, counted
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.sampling import Moments, add_rows
 from kerascope.methods.session import Arrays, Session
@@ -202,12 +202,14 @@ def said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
     """Return the warnings that samples equal every baseline, and that zero is an average cell of theirs, if any do."""
     texts = []
     if count := int(_are_baselines(inputs, arrays).sum()):
-        texts.append(f"{count} samples equal the baseline: their maps are zero, whatever the model does.")
+        texts.append(
+            f"{count} of the samples cannot be told from the baseline: a map of zeros, whatever the model does."
+        )
     zero = not any(np.any(b) for b in arrays)
     if zero and (count := int(np.all([_standardised(x) for x in inputs], axis=0).sum())):
         texts.append(
-            f"{count} samples look standardised (mean near 0, deviation near 1), and the baseline is 0: to them an "
-            "average cell, not an absent one, so cells near their average get nothing whatever they mean. Give a "
+            f"{count} of the samples may be standardised (mean near 0, deviation near 1), and the baseline is 0: there "
+            "an average cell, not an absent one, so cells near their average get nothing whatever they mean. Give a "
             "background, or a baseline that stands for nothing."
         )
     return tuple(texts)
@@ -284,4 +286,4 @@ class ExpectedGradients(Method):
         found = path_attribution(
             session, batch, arrays, owners=owners, positions=positions, shares=shares, sampled=True
         )
-        return replace(found, baseline_text=f"{count} background samples")
+        return replace(found, baseline_text=counted(count, "background sample"))

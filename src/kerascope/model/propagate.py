@@ -6,7 +6,7 @@ arrives at the outputs (relevance, a modified gradient, multipliers) back to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,27 @@ class Walked:
     ``largest`` (N,) the largest sum of absolute values over any one operation's outputs, None unless asked.
     """
 
-    values: Mapping[int, Tensor]
+    values: Mapping[int, Any]
     absorbed: Tensor | None
     largest: Tensor | None
     absorbed_by: Mapping[str, Tensor]
     flows: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """By operation the sums (N,) of what arrived and of what was handed on; empty unless followed."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a walk carries: ``zeros(value)`` stands at a tensor that nothing was sent to; ``amount(value, arrived)``.
+
+    The amount is a tensor like the value, which a walk that conserves something keeps the sum of.
+    """
+
+    zeros: Callable[[Any], Any] = ops.zeros_like
+    amount: Callable[[Any, Any], Tensor] = lambda value, arrived: arrived
+
+
+RELEVANCE = Carried()
+"""Tensors that are amounts themselves: relevance, gradients."""
 
 
 def plain(op: Primitive, *inputs: Tensor) -> tuple[Any, Backward]:
@@ -53,8 +68,7 @@ def forward(
     graph: Graph,
     inputs: tuple[Any, ...],
     handlers: Mapping[str, Handler],
-    *,
-    zeros: Callable[[Any], Any] = ops.zeros_like,
+    carried: Carried = RELEVANCE,
 ) -> tuple[dict[int, Any], Callable[..., Walked]]:
     """Run a graph forward; return the values of its tensors and the function that walks back.
 
@@ -62,8 +76,7 @@ def forward(
         graph: the graph.
         inputs: one tensor per graph input, batch first.
         handlers: by node name; a node without one is differentiated.
-        zeros: what arrives at an output that nothing was sent to, from the output's value; handlers that pass on
-            something else than tensors bring their own.
+        carried: what the handlers pass on.
     """
     values = dict(zip(graph.inputs, inputs, strict=True))
     steps: list[tuple[Any, Backward]] = []
@@ -74,7 +87,7 @@ def forward(
         steps.append((node, backward))
 
     def walk(start: Mapping[int, Tensor], *, measure: bool = False, follow: bool = False) -> Walked:
-        return _walk(steps, values, start, measure, follow, zeros)
+        return _walk(steps, values, start, measure, follow, carried)
 
     return values, walk
 
@@ -85,24 +98,32 @@ def _walk(
     start: Mapping[int, Tensor],
     measure: bool,
     follow: bool,
-    zeros: Callable[[Any], Any],
+    carried: Carried,
 ) -> Walked:
     arrived: dict[int, Tensor] = dict(start)
     absorbed_by: dict[str, Tensor] = {}
     flows: dict[str, tuple[Tensor, Tensor]] = {}
     largest = None
+
+    def amounts(tensors: Sequence[int], found: Sequence[Any]) -> list[Tensor]:
+        return [carried.amount(values[t], one) for t, one in zip(tensors, found, strict=True)]
+
     for node, backward in reversed(steps):
         if not any(tensor in arrived for tensor in node.outputs):
             continue
-        arriving = tuple(arrived[tensor] if tensor in arrived else zeros(values[tensor]) for tensor in node.outputs)
+        arriving = tuple(arrived[t] if t in arrived else carried.zeros(values[t]) for t in node.outputs)
         if measure:
-            size = sum(sample_sum(ops.abs(tensor)) for tensor in arriving)
+            size = sum(sample_sum(ops.abs(amount)) for amount in amounts(node.outputs, arriving))
             largest = size if largest is None else ops.maximum(largest, size)
         departing, absorbed = backward(arriving)
         if absorbed is not None:
             absorbed_by[node.name] = absorbed
         if follow:
-            flows[node.name] = sum(map(sample_sum, arriving)), sum(map(sample_sum, departing))
+            sums = [
+                sum(map(sample_sum, amounts(tensors, found)))
+                for tensors, found in ((node.outputs, arriving), (node.inputs, departing))
+            ]
+            flows[node.name] = sums[0], sums[1]
         for tensor, share in zip(node.inputs, departing, strict=True):
             arrived[tensor] = arrived[tensor] + share if tensor in arrived else share
     absorbed = sum(absorbed_by.values()) if absorbed_by else None
