@@ -289,8 +289,8 @@ class Explainer:
         labels = read_labels(samples, session.view, dims, coords, class_names)
         selection = wanted.select(session.view, len(samples))
         part = session.ending_in(selection.graph)
+        self.method.check_selection(selection)  # first: it names what was asked, not the part it leads to
         self.method.check(part)
-        self.method.check_selection(selection)
         self.method.check_inputs(part, samples.arrays)
         return _Asked(samples, session, part, selection, wanted, labels, seed)
 

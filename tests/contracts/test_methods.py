@@ -84,6 +84,7 @@ FLAT = [
     "activations_smooth",
     "dense",
     "dict_of_heads",
+    "einsum_dense",
     "linear",
     "log_softmax",
     "many_sigmoids",
@@ -174,6 +175,13 @@ REFUSALS = [
         ks.IncompatibleMethodError,
         "No layer of this model has spatial axes like those of its input",
         "there is no layer whose places are those of the input",
+    ),
+    Refusal(
+        ["score_cam"],
+        lambda case: "integer_input" in case.traits,
+        ks.IncompatibleMethodError,
+        r"Input '[^']+' takes whole numbers \(int32\): Score-CAM multiplies",
+        "a masked token is another token",
     ),
     Refusal(
         ["cam"],

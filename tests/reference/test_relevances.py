@@ -175,7 +175,7 @@ def test_the_order_is_that_of_the_walk_also_when_compiled(float64):
             ks.Explainer(build(), method, background=x, compile=how).relevances(x, target=0) for how in (False, True)
         )
         assert [row.kind for row in step.steps] == [row.kind for row in whole.steps]
-        assert list(step.arriving)[0] == step.steps[0].node
+        assert next(iter(step.arriving)) == step.steps[0].node
         for a, b in zip(step.arrays.values(), whole.arrays.values(), strict=True):
             same(a, b)
 

@@ -13,8 +13,9 @@ from kerascope import backend
 from kerascope.errors import IncompatibleMethodError, unknown_name
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
-from kerascope.model.graph import Graph
-from kerascope.model.primitives import Mixture, Route, Tensor
+from kerascope.model.axes import Along, Axes
+from kerascope.model.graph import Graph, Node
+from kerascope.model.primitives import HEADS, Activation, Affine, Mixture, Opaque, Route, Tensor
 from kerascope.target import Selection
 
 
@@ -48,25 +49,26 @@ class ActivationMap(Method):
         if selection.kind == "neuron":
             raise IncompatibleMethodError("Class activation maps explain outputs, not units inside the network.")
 
-    def place(self, session: Session) -> tuple[Graph, int, str]:
-        """Return the graph, the tensor whose activations are weighed, and the layer's name.
+    def place(self, session: Session) -> Place:
+        """Return where the map is taken.
 
         Raises:
-            IncompatibleMethodError: if no layer has spatial axes.
+            IncompatibleMethodError: if no layer has spatial axes that run along those of a sample.
         """
         key = ("cam", self.layer, session.view.logits.outputs)
-        found: tuple[Graph, int, str] = session.remember(key, lambda: _place(session, self.layer))
+        found: Place = session.remember(key, lambda: _place(session, self.layer))
         return found
 
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """See `Method.rule_table`."""
-        _, _, name = self.place(session)
+        name = self.place(session).name
         rows = super().rule_table(session)
         return [row | {"rule": "map taken here"} if row["node"] == name else row for row in rows]
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        graph, tensor, name = self.place(session)
+        place = self.place(session)
+        graph, tensor = place.graph, place.tensor
         selection = replace(batch.selection, graph=graph)
 
         def build() -> Callable[..., Any]:
@@ -81,14 +83,14 @@ class ActivationMap(Method):
         raw = self.weigh(session, batch, a, g)
         rectified = self.rectified if self.relu is None else self.relu
         raw = np.maximum(raw, 0) if rectified else raw
-        values = lay_over(raw, batch.inputs[0].shape[1:], session.view.channels_first, smooth=self.upsample)
+        values = place.lay_over(raw, batch.inputs[0].shape[1:], smooth=self.upsample)
         dtype = session.view.dtype
         return Attribution(
             values=(values.astype(dtype),),
             explained=explained,
             logits=list(logits),
             layer_map=raw.astype(dtype),
-            warnings=(*self._notes(graph, tensor, name), *self._said(raw, explained)),
+            warnings=(*self._notes(graph, tensor, place.name), *self._said(raw, explained)),
         )
 
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
@@ -106,45 +108,98 @@ class ActivationMap(Method):
         return () if self.layer else (f"The map was taken at {name!r}, the last layer with spatial axes.",)
 
 
-def _place(session: Session, layer: str | None) -> tuple[Graph, int, str]:
-    view = session.view
+def _place(session: Session, layer: str | None) -> Place:
     if layer is not None:
-        if layer not in view.traced.layers:
-            raise unknown_name("layer", layer, view.traced.layers)
-        tensor = view.traced.layers[layer][-1]
-        if not _fits_over(view.traced.shapes[tensor], session):
-            raise IncompatibleMethodError(
-                f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, whose axes are not those of a "
-                f"sample, {session.shapes[0]}: its map cannot be laid over. Name a layer with spatial axes."
-            )
-        graph = view.keeping(tensor).restrict(view.logits.outputs)
-        if not any(tensor in node.outputs for node in graph):
-            raise IncompatibleMethodError(f"Layer {layer!r} has no part in the output explained. Name another one.")
-        return graph, tensor, layer
-    graph = view.logits
-    spatial = [node for node in graph if _counts(node.op) and _is_map(graph.shapes[node.outputs[0]], session)]
-    if not spatial:
+        return _named(session, layer)
+    graph = session.view.logits
+    axes = Axes(graph)
+    candidates = [node for node in graph if not isinstance(node.op, Route) and _has_places(graph, node, session)]
+    # Where nothing but an activation follows, the layer is the output itself: its only cell is the one explained.
+    inner = [node for node in candidates if not _is_output(graph, node)]
+    for node in reversed(inner or candidates):
+        if (place := Place.at(graph, node.outputs[0], node.name, axes, session)) is not None:
+            return place
+    last = f" (the positions of {candidates[-1].name!r} are others)" if candidates else ""
+    raise IncompatibleMethodError(
+        f"No layer of this model has spatial axes like those of its input{last}, so there is nothing to map. Use lrp "
+        "or integrated_gradients."
+    )
+
+
+def _named(session: Session, layer: str) -> Place:
+    view = session.view
+    if layer not in view.traced.layers:
+        raise unknown_name("layer", layer, view.traced.layers)
+    tensors = view.traced.layers[layer]
+    if len(tensors) > 1:
         raise IncompatibleMethodError(
-            "No layer of this model has spatial axes like those of its input, so there is nothing to map. Use "
-            "lrp or integrated_gradients."
+            f"Layer {layer!r} is called {len(tensors)} times (or returns that many tensors): which map is meant is not "
+            "clear. Name a layer that is called once."
         )
-    return graph, spatial[-1].outputs[0], spatial[-1].name
+    (tensor,) = tensors
+    graph = view.keeping(tensor).restrict(view.logits.outputs)
+    if not any(tensor in node.outputs for node in graph):
+        raise IncompatibleMethodError(f"Layer {layer!r} has no part in the output explained. Name another one.")
+    place = Place.at(graph, tensor, layer, Axes(graph), session)
+    if place is None:
+        raise IncompatibleMethodError(
+            f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, whose axes do not run along those of a "
+            f"sample, {session.shapes[0]}: its map cannot be laid over. Name a layer with spatial axes."
+        )
+    return place
 
 
-def _counts(op: Any) -> bool:
-    return not isinstance(op, Route)
+def _is_output(graph: Graph, node: Node) -> bool:
+    """Whether all that follows a node are activations, scalings and rearrangements."""
+    after = graph.after(node.outputs[0])
+    return all(
+        isinstance(n.op, (Route, Activation))
+        or (isinstance(n.op, Affine) and n.op.is_diagonal)
+        or (isinstance(n.op, Opaque) and n.op.name in HEADS)
+        for n in after
+    )
 
 
-def _fits_over(shape: tuple[int | None, ...], session: Session) -> bool:
-    """Whether a tensor has as many spatial axes as a sample, which has a channel axis or none."""
-    rank = len(session.shapes[0])
-    return len(shape) > 2 and len(shape) - 2 in (rank - 1, rank)
-
-
-def _is_map(shape: tuple[int | None, ...], session: Session) -> bool:
-    """Whether it also has more than one place: a pooling that keeps its axes leaves just one."""
+def _has_places(graph: Graph, node: Node, session: Session) -> bool:
+    """Whether a node returns more than one place: a pooling that keeps its axes leaves just one."""
+    shape = graph.shapes[node.outputs[0]]
     spatial = shape[2:] if session.view.channels_first else shape[1:-1]
-    return _fits_over(shape, session) and any(size != 1 for size in spatial)
+    return any(size != 1 for size in spatial)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a map is taken: a tensor of a graph, and the axis of a sample that each of its spatial axes runs along."""
+
+    graph: Graph
+    tensor: int
+    name: str
+    along: Along
+
+    @classmethod
+    def at(cls, graph: Graph, tensor: int, name: str, axes: Axes, session: Session) -> Place | None:
+        """Return the place, or None where spatial axes do not run along axes of a sample, each along its own."""
+        shape = graph.shapes[tensor]
+        spatial = slice(1, None) if session.view.channels_first else slice(0, -1)
+        sized = list(zip(axes.of(tensor)[spatial], shape[1:][spatial], strict=True))
+        extended = [axis for axis, size in sized if size != 1]
+        # All axes of a sample, or all but its channels: a layer with fewer may have seen a part of it only.
+        fewer = len(session.shapes[0]) - len(sized) not in (0, 1)
+        if fewer or not sized or None in extended or len(set(extended)) < len(extended):
+            return None
+        # An axis with one place holds for the whole of any axis: it is dropped.
+        return cls(graph, tensor, name, tuple(axis if size != 1 else None for axis, size in sized))
+
+    def lay_over(self, raw: np.ndarray, shape: tuple[int, ...], *, smooth: bool) -> np.ndarray:
+        """Enlarge maps (B, T, *spatial) to a sample's shape, the same along all axes the layer does not run along."""
+        single = tuple(place + 2 for place, axis in enumerate(self.along) if axis is None)
+        enlarged = np.squeeze(raw, single)
+        kept = [axis for axis in self.along if axis is not None]
+        for place, axis in enumerate(kept):
+            enlarged = _enlarge(enlarged, place + 2, shape[axis], smooth=smooth)
+        ordered = np.transpose(enlarged, (0, 1, *(2 + place for place in np.argsort(kept))))
+        missing = tuple(axis + 2 for axis in range(len(shape)) if axis not in kept)
+        return np.array(np.broadcast_to(np.expand_dims(ordered, missing), (*raw.shape[:2], *shape)))
 
 
 def _activations_and_gradients(
@@ -167,21 +222,6 @@ def _activations(
     activations, *logits = graph.run(xs, (tensor, *graph.outputs))
     _, explained = selection.seed(logits, codes, against)
     return activations, None, explained, logits
-
-
-def lay_over(raw: np.ndarray, shape: tuple[int, ...], channels_first: bool, *, smooth: bool) -> np.ndarray:
-    """Enlarge maps (B, T, *spatial) to a sample's spatial size, the same for every channel."""
-    spatial = shape[1:] if channels_first and len(shape) > 1 else shape[:-1]
-    if len(spatial) != raw.ndim - 2:
-        spatial = shape[: raw.ndim - 2]
-    enlarged = raw
-    for axis, size in enumerate(spatial):
-        enlarged = _enlarge(enlarged, axis + 2, size, smooth=smooth)
-    channel = 2 if channels_first else enlarged.ndim
-    if len(shape) == len(spatial):
-        return enlarged
-    count = shape[0] if channels_first else shape[-1]
-    return np.asarray(np.repeat(np.expand_dims(enlarged, channel), count, axis=channel))
 
 
 def _enlarge(values: np.ndarray, axis: int, size: int, *, smooth: bool) -> np.ndarray:

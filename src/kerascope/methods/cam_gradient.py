@@ -88,13 +88,13 @@ class CAM(ActivationMap):
     def check(self, session: Session) -> None:
         """See `Method.check`."""
         super().check(session)
-        graph, tensor, _ = self.place(session)
-        if not _head_is_average(graph, tensor):
+        place = self.place(session)
+        if not _head_is_average(place.graph, place.tensor):
             raise self._misfit(session)
 
     def _misfit(self, session: Session) -> IncompatibleMethodError:
         return IncompatibleMethodError(
-            f"cam needs a global average pooling and one dense layer after {self.place(session)[2]!r}; this "
+            f"cam needs a global average pooling and one dense layer after {self.place(session).name!r}; this "
             "model has something else there. Use hires_cam or grad_cam."
         )
 

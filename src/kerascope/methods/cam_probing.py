@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 
-from kerascope.errors import BadInputError
+from kerascope.errors import BadInputError, IncompatibleMethodError
 from kerascope.methods.base import Batch
-from kerascope.methods.cam import ActivationMap, lay_over, spatial_axes
+from kerascope.methods.cam import ActivationMap, spatial_axes
 from kerascope.methods.session import Session
 from kerascope.model.primitives import Tensor
 
@@ -49,6 +50,16 @@ class ScoreCAM(ActivationMap):
         """See `Method.caveats`."""
         return ("Score-CAM replaces what it hides by 0: where 0 is a value like others, masks leave traces.",)
 
+    def check(self, session: Session) -> None:
+        """See `Method.check`."""
+        super().check(session)
+        for spec in session.view.signature.specs:
+            if not keras.backend.is_float_dtype(spec.dtype):
+                raise IncompatibleMethodError(
+                    f"Input {spec.name!r} takes whole numbers ({spec.dtype}): Score-CAM multiplies the input by masks, "
+                    "which makes other tokens of them. Use ablation_cam or occlusion."
+                )
+
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         batch = batch.settled(session)
@@ -59,10 +70,10 @@ class ScoreCAM(ActivationMap):
         scaled = np.divide(chosen - low, high - low, out=np.zeros_like(chosen), where=high > low)
         masks = np.moveaxis(scaled, -1, 1)
         scores = np.empty((rows, batch.selection.count, kept.shape[1]))
-        (x,) = batch.inputs
+        (x,), place = batch.inputs, self.place(session)
         for which, index in session.pairs(kept.shape[1], rows):
             shown = [masks[i : i + 1, k : k + 1] for i, k in zip(index, which, strict=True)]
-            mask = lay_over(np.concatenate(shown), x.shape[1:], session.view.channels_first, smooth=self.upsample)
+            mask = place.lay_over(np.concatenate(shown), x.shape[1:], smooth=self.upsample)
             selection = batch.selection.rows(index)
             logits = session.logits(((x[index] * mask[:, 0]).astype(x.dtype),), selection)
             scores[index, :, which] = selection.numbers_own(logits)
@@ -100,7 +111,7 @@ class AblationCAM(ActivationMap):
     def weigh(self, session: Session, batch: Batch, a: np.ndarray, g: Any) -> np.ndarray:
         """See `ActivationMap.weigh`."""
         batch = batch.settled(session)
-        graph, tensor, _ = self.place(session)
+        graph, tensor = self.place(session).graph, self.place(session).tensor
         selection = replace(batch.selection, graph=graph)
         rows, channels = len(batch), a.shape[-1]
         whole = selection.numbers_own(session.logits(batch.inputs, selection))

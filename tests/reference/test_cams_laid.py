@@ -1,0 +1,150 @@
+"""Class activation maps lie over the axes of the input that the layer runs along, or are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import kerascope as ks
+from kerascope.model.axes import Axes
+from tests.reference.nets import samples, stack, weigh
+from tests.reference.run import Bench, same
+
+CAMS = ["cam", "grad_cam", "hires_cam", "grad_cam_plus_plus", "xgrad_cam", "layer_cam", "eigen_cam", "score_cam"]
+HEAD = [layers.GlobalAveragePooling1D, lambda: layers.Dense(3)]
+
+
+def over_time(*before: Any, shape: tuple[int, ...] = (4, 20)) -> Any:
+    return stack(shape, *before, layers.Conv1D(6, 1, use_bias=False, name="conv"), *(make() for make in HEAD))
+
+
+@pytest.mark.parametrize("name", [*CAMS, "ablation_cam"])
+def test_a_permuted_matrix_gets_the_map_along_its_time(name, float64):
+    """Sensor x time, turned inside the network: values[sensor, t] = raw[t], the same for every sensor."""
+    bench = Bench(over_time(layers.Permute((2, 1))), samples((4, 20)))
+    found = bench(name, target=1, **({} if name == "cam" else {"layer": "conv"}))
+    assert found.layer_map.shape == (3, 20)
+    same(found.values, np.repeat(found.layer_map[:, None, :], 4, axis=1))
+
+
+def test_a_peak_stays_where_it_is(float64):
+    """One cell of the input is set: the map is nothing but that moment."""
+    x = np.zeros((1, 4, 20))
+    x[0, 1, 15] = 5
+    found = Bench(over_time(layers.Permute((2, 1))), x)("eigen_cam")
+    assert np.argwhere(found.values[0]).tolist() == [[sensor, 15] for sensor in range(4)]
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "score_cam", "hires_cam"])
+@pytest.mark.parametrize("upsample", [True, False])
+def test_turning_inside_is_turning_outside(name, upsample, float64):
+    """A network that permutes its input first gives the map of the same network on the permuted input, turned back."""
+    parts = lambda: [  # noqa: E731
+        layers.Conv2D(4, 3, strides=(1, 2), activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(3),
+    ]
+    x = samples((6, 9, 2))
+    turned = stack((6, 9, 2), layers.Permute((2, 1, 3)), *parts())
+    plain = stack((9, 6, 2), *parts())
+    plain.set_weights(turned.get_weights())
+    options = {"target": 0, "relu": False, "upsample": upsample}
+    inside, outside = Bench(turned, x)(name, **options), Bench(plain, x.transpose(0, 2, 1, 3))(name, **options)
+    same(inside.values, outside.values.transpose(0, 2, 1, 3))
+    same(inside.layer_map, outside.layer_map)
+
+
+@pytest.mark.parametrize(
+    ("before", "shape"),
+    [
+        (lambda: [layers.Reshape((24, 4))], (12, 8)),
+        (lambda: [layers.Flatten(), layers.Dense(20), layers.Reshape((10, 2))], (12, 8)),
+        (lambda: [layers.Lambda(lambda x: keras.ops.flip(x, axis=1), output_shape=(12, 8))], (12, 8)),
+    ],
+    ids=["cells torn apart", "all positions mixed", "backwards"],
+)
+def test_positions_that_are_not_the_inputs_are_refused(before, shape, float64):
+    bench = Bench(over_time(*before(), shape=shape), samples(shape))
+    with pytest.raises(ks.IncompatibleMethodError, match="positions of 'conv' are others"):
+        bench("grad_cam")
+    with pytest.raises(ks.IncompatibleMethodError, match=r"'conv' returns shape .* do not run along"):
+        bench("hires_cam", layer="conv")
+
+
+def test_an_earlier_layer_that_fits_is_taken(float64):
+    """Behind a flattening positions are lost; the layer before it has them."""
+    between = [layers.Conv1D(3, 3, activation="relu", name="first"), layers.Flatten(), layers.Reshape((6, 9))]
+    found = Bench(over_time(*between, shape=(20, 4)), samples((20, 4)))("grad_cam")
+    assert any("taken at 'first/relu'" in text for text in found.warnings)
+
+
+def segmenting() -> Any:
+    parts = [layers.Conv2D(4, 3, padding="same", activation="relu", name="features"), layers.Conv2D(3, 1, name="cells")]
+    return stack((6, 6, 1), *parts, layers.Softmax())
+
+
+def test_the_explained_output_is_no_layer_to_map(float64):
+    """Of a network that answers cell by cell the last layer before its answer is taken."""
+    x = samples((6, 6, 1))
+    found = Bench(segmenting(), x)("hires_cam", target=ks.Output((3, 3, 1)))
+    assert any("taken at 'features/relu'" in text for text in found.warnings)
+    # A 1x1 kernel reads its own cell only: w_k A_k there, nothing elsewhere.
+    assert np.all(np.argwhere(found.values)[:, 1:3] == 3)
+    same(found.values[:, 3, 3, 0], found.explained - float(segmenting().layers[1].get_weights()[1][1]))
+
+
+def test_a_layer_called_twice_is_not_clear(float64):
+    inputs = layers.Input((8, 2))
+    conv = layers.Conv1D(2, 3, padding="same", activation="relu", name="conv")
+    pooled = layers.GlobalAveragePooling1D()(conv(conv(inputs)))
+    bench = Bench(weigh(keras.Model(inputs, layers.Dense(3)(pooled))), samples((8, 2)))
+    with pytest.raises(ks.IncompatibleMethodError, match="'conv' is called 2 times"):
+        bench("grad_cam", layer="conv")
+
+
+def test_score_cam_does_not_multiply_tokens():
+    inputs = layers.Input((7,), dtype="int32")
+    h = layers.Conv1D(4, 3, activation="relu", name="conv")(layers.Embedding(5, 3)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(h)))
+    tokens = np.arange(14).reshape(2, 7) % 5
+    with pytest.raises(ks.IncompatibleMethodError, match="makes other tokens"):
+        ks.explain(model, tokens, "score_cam")
+    found = ks.explain(model, tokens, "hires_cam", layer="conv")
+    assert found.values.shape == (2, 7)
+
+
+MOVES = {
+    "padding": (layers.ZeroPadding2D((1, 2)), (0, 1, 2)),
+    "cropping": (layers.Cropping2D((1, 2)), (0, 1, 2)),
+    "enlarging": (layers.UpSampling2D((2, 3), interpolation="bilinear"), (0, 1, 2)),
+    "turning": (layers.Permute((3, 1, 2)), (2, 0, 1)),
+    "flattening": (layers.Flatten(), (None,)),
+    "splitting an axis": (layers.Reshape((8, 3, 2, 3)), (0, None, None, 2)),
+    "a new axis": (layers.Reshape((8, 1, 6, 3)), (0, None, 1, 2)),
+    "kernel": (layers.Conv2D(4, 3), (0, 1, None)),
+    "depthwise kernel": (layers.DepthwiseConv2D(3), (0, 1, None)),
+    "dense": (layers.Dense(5), (0, 1, None)),
+    "pooling": (layers.MaxPooling2D(2), (0, 1, 2)),
+    "cell by cell": (layers.ReLU(), (0, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_where_axes_go(name):
+    layer, expected = MOVES[name]
+    inputs = layers.Input((8, 6, 3))
+    view = ks.Explainer(keras.Model(inputs, layer(inputs)), "gradient").prepare(samples((8, 6, 3))).view
+    assert Axes(view.graph).of(view.graph.outputs[0]) == expected
+
+
+def test_places_put_behind_each_other_are_not_those_of_the_input():
+    inputs = layers.Input((8, 3))
+    behind = keras.Model(inputs, layers.Concatenate(axis=1)([inputs, layers.ReLU()(inputs)]))
+    beside = keras.Model(inputs, layers.Concatenate()([inputs, layers.ReLU()(inputs)]))
+    for model, expected in ((behind, (None, 1)), (beside, (0, None))):
+        view = ks.Explainer(model, "gradient").prepare(samples((8, 3))).view
+        assert Axes(view.graph).of(view.graph.outputs[0]) == expected
