@@ -18,10 +18,14 @@ _WORDS = ("zeros", "mean", "median")
 
 @dataclass(frozen=True)
 class Asked:
-    """Who needs an absent input: the method, and the option that gives one (None: the background alone)."""
+    """Who needs an absent input: the method, and the option that gives one (None: the background alone).
+
+    ``also``: words that the method itself understands.
+    """
 
     method: str
     option: str | None = "baseline"
+    also: tuple[str, ...] = ()
 
     def missing(self) -> MissingBaselineError:
         """Return the error for a method that was given none."""
@@ -52,6 +56,19 @@ def resolve(
         MissingBaselineError: if nothing was given and there is no background.
         BadInputError: if it does not fit the model's input.
     """
+    arrays, text = _resolved(value, view, background, shapes, asked)
+    for array, spec in zip(arrays, view.signature.specs, strict=True):
+        if spec.dtype.startswith(("int", "uint")) and not np.array_equal(array, np.round(array)):
+            raise BadInputError(
+                f"{asked.option}: input {spec.name!r} takes whole numbers ({spec.dtype}), and the {text} holds others. "
+                "Give a whole number, an array of them, or background samples."
+            )
+    return arrays, text
+
+
+def _resolved(
+    value: Any, view: ModelView, background: Arrays | None, shapes: Sequence[tuple[int, ...]], asked: Asked
+) -> tuple[Arrays, str]:
     if value is None:
         value = "mean"
     if isinstance(value, str):
@@ -71,7 +88,7 @@ def _named(
     value: str, view: ModelView, background: Arrays | None, shapes: Sequence[tuple[int, ...]], asked: Asked
 ) -> tuple[Arrays, str]:
     if value not in _WORDS:
-        raise unknown_name(str(asked.option), value, _WORDS)
+        raise unknown_name(str(asked.option), value, (*_WORDS, *asked.also))
     if value == "zeros":
         return tuple(np.zeros((1, *shape), view.dtype) for shape in shapes), "zeros"
     if background is None:

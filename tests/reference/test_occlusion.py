@@ -6,6 +6,7 @@ Not covered: H1 to H4, H7, H8 (RISE, Sobol, HSIC, Shapley sampling, TSR), the Sh
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras import layers
 
 import kerascope as ks
 from tests.reference.nets import cnn, mlp, samples, stack, weights_of
-from tests.reference.run import Bench, explain, same
+from tests.reference.run import Bench, explain, predict, same
 
 SHAPE = (6, 6, 2)
 
@@ -274,8 +275,6 @@ def test_what_does_not_fit(float64):
 def test_interpolation_as_fill(float64):
     """fill="linear": what the output loses when a window is interpolated from around it, with the stated noise."""
     from kerascope.methods.imputation import NOISE, imputer
-    from tests.reference.nets import cnn, samples
-    from tests.reference.run import Bench, predict, same
 
     bench = Bench(cnn(), samples((6, 6, 2)))
     found = bench("occlusion", fill="linear", groups="rows", seed=3)
@@ -289,3 +288,43 @@ def test_interpolation_as_fill(float64):
             changed[n] = np.where(missing[..., None], filled + NOISE * np.ptp(x) * noise, x)
         same(found.group_values[:, row], (bench.logits() - predict(bench.model, changed))[:, 0])
     assert found.standard_error is None
+
+
+def test_windows_keep_to_the_memory_budget():
+    """Masks are made piece by piece: those of 4096 windows over 4096 cells would be 16 MiB at once."""
+    model = stack((64, 64, 1), layers.Flatten(), layers.Dense(2))
+    x = samples((64, 64, 1), 1)
+    explainer = ks.Explainer(model, "occlusion", fill=0.0, memory_budget=2**20, compile=False)
+    explainer(x)
+    tracemalloc.start()
+    explainer(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_what_replaces_the_cells_is_on_record(bench):
+    """The fill is the baseline of the result: an array, or the background samples drawn."""
+    assert bench("occlusion", fill=0.25).attrs["baseline"] == {"text": "0.25 in every cell", "count": 1, "output": None}
+    drawn = bench("occlusion")
+    assert drawn.attrs["baseline"]["text"] == "3 background samples"
+    same(np.sort(drawn.baseline, axis=0), np.sort(bench.session.background[0], axis=0))
+    assert bench("occlusion", fill="linear").attrs["baseline"] is None
+
+
+def test_tokens_are_replaced_by_tokens():
+    inputs = layers.Input((6,), dtype="int32")
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.Embedding(9, 2)(inputs))))
+    tokens = np.arange(12).reshape(2, 6) % 9
+    for fill in ("mean", 0.5):
+        with pytest.raises(ks.BadInputError, match="takes whole numbers"):
+            ks.explain(model, tokens, "occlusion", fill=fill, background=tokens)
+    with pytest.raises(ks.BadInputError, match="takes whole numbers"):
+        ks.explain(model, tokens, "kernel_shap", baseline="mean", background=tokens)
+    with pytest.raises(ks.IncompatibleMethodError, match="nothing is interpolated"):
+        ks.explain(model, tokens, "occlusion", fill="linear")
+    replaced = np.repeat(tokens, 6, axis=0)
+    replaced[np.arange(12), np.tile(np.arange(6), 2)] = 3
+    logits = predict(model, tokens), predict(model, replaced).reshape(2, 6, 2)
+    found = ks.explain(model, tokens, "occlusion", fill=3, target=1)
+    np.testing.assert_allclose(found.values, logits[0][:, None, 1] - logits[1][..., 1], atol=1e-6)
