@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import typer
 
-from kerascope.cli import parse
+import kerascope as ks
+from kerascope.cli import parse, targets
 from kerascope.errors import BadInputError, BadTargetError, UnknownNameError
 
 NAMES = ("standing", "walking", "3")
@@ -80,28 +81,71 @@ def test_class_names(tmp_path: Path) -> None:
     ],
 )
 def test_target(text: str | None, names: Any, expected: Any) -> None:
-    found = parse.target(text, names)
+    found = targets.target(text, names)
     assert (found.tolist() if isinstance(found, np.ndarray) else found) == expected
 
 
 def test_target_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("walking\n0\n")
-    found = parse.target(str(tmp_path / "t.txt"), NAMES)
+    found = targets.target(str(tmp_path / "t.txt"), NAMES)
     assert found.tolist() == [1, 0]
 
 
 def test_target_of_the_top_classes() -> None:
-    assert parse.target("top:2", None).k == 2
+    assert targets.target("top:2", None).k == 2
     for text in ("top:0", "top:x", "top:"):
         with pytest.raises(typer.BadParameter, match="is not top:K"):
-            parse.target(text, None)
+            targets.target(text, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        ("contrast:walking,0", NAMES, ks.Contrast(1, 0)),
+        ("contrast:2", None, ks.Contrast(2)),
+        ("contrast:0,1@quality", None, ks.Contrast(0, 1, "quality")),
+        ("neuron:block/conv:3,0", None, ks.Neuron("block/conv", (3, 0))),
+        ("neuron:dense:7", None, ks.Neuron("dense", (7,))),
+        ("cell:3,4,0", None, ks.Output((3, 4, 0))),
+        ("cell:3,4,0@1", None, ks.Output((3, 4, 0), 1)),
+        ("2@quality", None, ks.Class(2, "quality")),
+        ("walking@quality", NAMES, ks.Class(1, "quality")),
+        ("all@quality", None, ks.Class("all", "quality")),
+        ("top@quality", None, ks.TopClass(1, "quality")),
+        ("top:2@0", None, ks.TopClass(2, 0)),
+        ("a@b", ("x", "a@b"), 1),  # a class's name
+    ],
+)
+def test_target_of_other_kinds(text: str, names: Any, expected: Any) -> None:
+    assert targets.target(text, names) == expected
+
+
+def test_target_one_class_per_sample_of_a_head() -> None:
+    found = targets.target("0,2@quality", None)
+    assert (found.index.tolist(), found.output) == ([0, 2], "quality")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("contrast:0,1,2", "is not contrast:A,B"),
+        ("neuron:conv", "is not neuron:LAYER:INDEX"),
+        ("neuron:conv:", "is not neuron:LAYER:INDEX"),
+        ("neuron:conv:a,b", "whole numbers with commas"),
+        ("cell:1,x", "whole numbers with commas"),
+        ("cell:", "whole numbers with commas"),
+    ],
+)
+def test_target_badly_written(text: str, words: str) -> None:
+    with pytest.raises(typer.BadParameter, match=words):
+        targets.target(text, None)
 
 
 def test_target_that_is_none() -> None:
     with pytest.raises(BadTargetError, match=r"'walkin'\. Did you mean 'walking'\? Known: 3, standing, walking"):
-        parse.target("walkin", NAMES)
+        targets.target("walkin", NAMES)
     with pytest.raises(BadTargetError, match=r"'walking' is no class number, and no class names are known.*--class-n"):
-        parse.target("walking", None)
+        targets.target("walking", None)
 
 
 def test_background_labels_that_are_none(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def run(request: Request) -> None:
 
 
 def _find(request: Request) -> Evidence:
-    from kerascope.cli import io, parse, terminal
+    from kerascope.cli import io, parse, targets, terminal
     from kerascope.cli.custom import load_custom_objects
     from kerascope.cli.pictures import pictures_of
     from kerascope.errors import KerascopeWarning
@@ -180,7 +180,7 @@ def _find(request: Request) -> Evidence:
             background_labels=None if labels is None else parse.class_indices(labels, names),
             references=references,
             method=request.method,
-            target=parse.target(request.target, names),
+            target=targets.target(request.target, names),
             dims=dims,
             coords=coords,
             class_names=names,

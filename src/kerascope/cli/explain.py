@@ -129,7 +129,7 @@ class _Work:
     """The model, the data and their names, read and checked; then the explanations."""
 
     def __init__(self, request: Request) -> None:
-        from kerascope.cli import io, parse
+        from kerascope.cli import io, parse, targets
         from kerascope.cli.custom import load_custom_objects
         from kerascope.cli.pictures import pictures_of
         from kerascope.model.load import load_model
@@ -146,7 +146,7 @@ class _Work:
         self.data: Data = every.chosen(chosen)
         self.class_names = parse.class_names(request.class_names)
         self.labels = parse.labels(request.labels, self.class_names, len(every), chosen)
-        self.target = parse.target(request.target, self.class_names)
+        self.target = targets.target(request.target, self.class_names)
         self.dims, self.coords = self.data.named(parse.dims(request.dims))
         self.coords.update(parse.coords(request.coord))
         if self.data.samples is not None:

@@ -14,7 +14,13 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from kerascope.errors import KerascopeError, MissingBaselineError, MissingPatternsError, OutputExistsError
+from kerascope.errors import (
+    BadTargetError,
+    KerascopeError,
+    MissingBaselineError,
+    MissingPatternsError,
+    OutputExistsError,
+)
 
 TRACEBACK = "KERASCOPE_TRACEBACK"
 """Environment variable: set to 1, failures show their traceback as well."""
@@ -25,6 +31,8 @@ _PARSER_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ ==
 # The library's messages name Python arguments; these say the same for the command line.
 # Kind of error, a word in its message ("" for any), what to say.
 _HINTS: tuple[tuple[type[KerascopeError], str, str], ...] = (
+    (BadTargetError, "ks.Output", "On the command line: --target cell:3,4,0."),
+    (BadTargetError, "output=", "On the command line: --target 0@HEAD, with the output's name for HEAD."),
     (MissingPatternsError, "", "On the command line: kerascope fit-patterns, then --patterns FILE."),
     (MissingBaselineError, "low=", "On the command line: --option low=0 --option high=1."),
     (MissingBaselineError, "", "On the command line: --background FILE, or --baseline zeros."),

@@ -22,7 +22,10 @@ Method = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option(help="What to explain: a class (number or name), one per sample (a,b,c or FILE), all, top:3."),
+    typer.Option(
+        help="What to explain: a class (number or name), one per sample (a,b,c or FILE), all, top:3, contrast:A,B, "
+        "neuron:LAYER:3,4,0 or cell:3,4,0; @HEAD behind it names one of several outputs."
+    ),
 ]
 Background = Annotated[str | None, typer.Option(help="FILE[::KEY] of samples that stand for 'nothing special'.")]
 Baseline = Annotated[str | None, typer.Option(help="The absent input: zeros, mean, median, a number, or FILE[::KEY].")]

@@ -11,8 +11,9 @@ import numpy as np
 import typer
 
 from kerascope.cli.io import read_array, read_names
+from kerascope.cli.targets import class_of
 from kerascope.cli.terminal import wrong_usage
-from kerascope.errors import BadInputError, BadTargetError, unknown_name
+from kerascope.errors import BadInputError, unknown_name
 
 if TYPE_CHECKING:
     from kerascope.cli.pictures import Pictures
@@ -78,55 +79,6 @@ def class_names(spec: str | None) -> tuple[str, ...] | None:
     return None if spec is None else tuple(map(str, read_names(spec, "--class-names").tolist()))
 
 
-def target(text: str | None, names: Sequence[str] | None) -> Any:
-    """Return what is to be explained.
-
-    Args:
-        text: a class by number or name, `a,b,...` or a file (one per sample), `all`, `top`, or `top:3`; None:
-            the top class of each sample.
-        names: the class names, where they are known.
-
-    Raises:
-        BadTargetError: for a word that is none of these; nearest class names are offered.
-    """
-    if text is None or text == "top":
-        return None
-    if text == "all" and "all" not in (names or ()):
-        return "all"
-    if text.startswith("top:"):
-        from kerascope.target import TopClass
-
-        if not text[4:].isdigit() or int(text[4:]) < 1:
-            raise typer.BadParameter(f"{text!r} is not top:K, as top:3.", param_hint="--target")
-        return TopClass(int(text[4:]))
-    if _is_class(text, names):
-        return _class(text, names)
-    if Path(text).is_file():
-        return np.array([_class(str(name), names) for name in read_names(text, "--target").tolist()])
-    if "," in text:
-        return np.array([_class(part.strip(), names) for part in text.split(",")])
-    return _class(text, names)
-
-
-def _is_class(text: str, names: Sequence[str] | None) -> bool:
-    return text.lstrip("-").isdigit() or text in (names or ())
-
-
-def _class(text: str, names: Sequence[str] | None, option: str = "--target") -> int:
-    """Return the index of a class given by number or name; a name wins."""
-    if names is not None and text in names:
-        return list(names).index(text)
-    if text.lstrip("-").isdigit():
-        return int(text)
-    if names is None:
-        also = " Also: all, top, top:3, or one class per sample with commas or in a file."
-        raise BadTargetError(
-            f"{option} {text!r} is no class number, and no class names are known: give the number, or the names with "
-            f"--class-names FILE.{also if option == '--target' else ''}"
-        )
-    raise BadTargetError(f"{option}: {unknown_name('class', text, names)}")
-
-
 def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: slice | None) -> list[str] | None:
     """Return the true class of each sample by name, for the samples chosen.
 
@@ -149,7 +101,7 @@ def labels(spec: str | None, names: Sequence[str] | None, count: int, chosen: sl
 def class_indices(spec: str, names: Sequence[str] | None) -> np.ndarray:
     """Return a file's classes, numbers or names, as indices."""
     option = "--background-labels"
-    return np.array([_class(str(value), names, option) for value in read_names(spec, option).tolist()])
+    return np.array([class_of(str(value), names, option) for value in read_names(spec, option).tolist()])
 
 
 def baseline(text: str | None, inputs: Sequence[str], pictures: Pictures | None = None) -> Any:
