@@ -16,6 +16,8 @@ DEMO := $(if $(wildcard .venv/.complete),.venv,.venv-demo)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
+# The environments are installed uncompiled: what is imported is compiled once, not by every process anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
