@@ -95,8 +95,10 @@ x, x_train = ks.datasets.planted(5, seed=1).x[..., None], ks.datasets.planted(10
 
 analyzer = ks.create_analyzer("lrp.sequential_preset_a_flat", model)
 relevance = analyzer.analyze(x)
-analyzer = ks.create_analyzer("gradient", model, neuron_selection_mode="index")
+analyzer = ks.create_analyzer("gradient", model)
 relevance = analyzer.analyze(x, neuron_selection=3)
+rule = [(lambda layer: "dense" in layer.name, "Epsilon"), (lambda layer: True, "Alpha1Beta0")]
+relevance = ks.create_analyzer("lrp", model, rule=rule).analyze(x)
 patterns = ks.create_analyzer("pattern.attribution", model).fit(x_train)
 relevance = patterns.analyze(x)
 ```
@@ -122,6 +124,8 @@ gap, what biases absorbed, tables of rows and columns, a report.
 | deep_taylor, first layer | alpha1-beta0 | w^2; the box rule with bounds |
 | integrated gradients | left Riemann sum, reference 0 | Gauss-Legendre; a baseline or background has to be named |
 | smoothgrad | noise of deviation 1, whatever is asked for; sums over 64 | `noise` times the range of the background or sample |
+| `neuron_selection` | with `neuron_selection_mode="index"` only | that mode need not be named (under both conventions) |
+| several inputs | a list of maps; integrated gradients, smoothgrad and the mode "index" fail | a list of maps, always (under both conventions) |
 | unknown layers | the gradient, silently | refused by name, or differentiated by methods that only differentiate |
 | hidden relevance | `reverse_keep_tensors`, private list | `ks.Explainer(model, "lrp").relevances(x)`, with a table of conservation |
 
@@ -149,9 +153,24 @@ def from_innvestigate() -> str:
     lines += ["something here, and a `reverse_` flag that is set is refused with the way to get the same.", ""]
     lines += ["## Rules of `lrp(rule=…)`", "", "| name there | here |", "|---|---|"]
     lines += [f"| `{name}` | `ks.rules.{ours}` |" for name, (ours, _) in RULES.items()]
-    lines += ["", "Lists of rules and `until_layer_idx` count layers; here a `ks.Composite` names them.", ""]
+    lines += ["", PLACING]
     return "\n".join(lines)
 
+
+PLACING = """Under both conventions `rule=` is one name, a list of pairs (condition, name) of which the first that holds gives a layer's
+rule, or a list of names, one for each layer with a kernel in the order of `model.layers`: the last one is the first
+layer's. Instead of a condition, a function of the Keras layer, a layer class or a glob over layer names will do.
+`until_layer_idx` counts all of `model.layers`, as the code of 2.1.2 does (its docstring says otherwise): with an
+`InputLayer`, and with layers that have no weights. `create_analyzer(…).method` shows the `ks.Composite` that comes of it.
+Rules of your own or of `ks.rules` may stand there by object under `conventions="kerascope"`. `ZIgnoreBias` and
+`EpsilonIgnoreBias` are of version 1, and so are `lrp.z_IB`, `lrp.epsilon_IB`, `deep_lift.wrapper` and `pattern.*`:
+they are our methods, and refused under `conventions="innvestigate"`. `bn_layer_rule` and `bn_layer_fuse_mode` are taken
+there only: ours folds a BatchNormalization, so it has no rule.
+
+`postprocess` acts on each gradient, before a product and before a mean over steps or noise, under both conventions.
+`neuron_selection_mode="all"` explains the sum of all outputs; ours of `deep_taylor`, `deep_lift.wrapper` and `pattern.*`
+explain one output and refuse it. A list of names and `until_layer_idx` together are refused: there the second has no effect.
+"""
 
 _NAMED = {
     "input_t_gradient": "`input_x_gradient`",
@@ -160,6 +179,9 @@ _NAMED = {
     "pattern.attribution": "`pattern_attribution`",
     "lrp": "`ks.LRP(ks.Composite([…]))`",
     "lrp.z": "`lrp.zero`",
+    "lrp.z_IB": '`lrp.zero`, `bias="ignore"`',
+    "lrp.epsilon_IB": '`lrp.epsilon`, `bias="ignore"`',
+    "deep_lift.wrapper": "`deeplift`, `deeplift.reveal_cancel`",
     "lrp.alpha_beta": '`ks.LRP("alpha_beta", alpha=…, beta=…)`',
     "lrp.alpha_2_beta_1": "`lrp.alpha2_beta1`",
     "lrp.alpha_1_beta_0": "`lrp.alpha1_beta0`",
@@ -173,7 +195,7 @@ def _ours(name: str) -> str:
     """Return what a name is called here."""
     if "preset" in name:
         return "a composite: epsilon 0.1 on dense layers, alpha-beta on convolutions" + (
-            ", flat first" if "flat" in name else ""
+            ", flat up to that layer" if "until" in name else ", flat first" if "flat" in name else ""
         )
     return _NAMED.get(name, f"`{name}`")
 

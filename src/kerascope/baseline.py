@@ -73,8 +73,9 @@ def _resolved(
         value = "mean"
     if isinstance(value, str):
         return _named(value, view, background, shapes, asked)
-    if np.ndim(value) == 0 and not isinstance(value, Mapping):
-        number = float(_finite(value, asked))
+    by_input = len(shapes) > 1 and isinstance(value, (list, tuple, Mapping))
+    if not by_input and np.ndim(_finite(value, asked)) == 0:
+        number = float(value)
         return tuple(np.full((1, *shape), number, view.dtype) for shape in shapes), f"{number:g} in every cell"
     per_input = view.signature.flatten(value) if len(shapes) > 1 else [value]
     arrays = tuple(_as_baseline(v, shape, view.dtype, asked) for v, shape in zip(per_input, shapes, strict=True))
@@ -99,7 +100,10 @@ def _named(
 
 
 def _finite(value: Any, asked: Asked) -> Any:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(None)
     if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
         raise BadInputError(
             f"{asked.option}= must hold finite numbers, or be one of {', '.join(map(repr, _WORDS))}; got {value!r:.80}."

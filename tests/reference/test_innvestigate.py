@@ -13,7 +13,7 @@ from keras import layers
 import kerascope as ks
 from kerascope.innvestigate.names import ANALYZERS
 from tests.reference.nets import cnn, mlp, samples, stack, weigh, weights_of
-from tests.reference.run import Bench, predict, same
+from tests.reference.run import Bench, differ, predict, same
 
 ZERO = 1e-7
 
@@ -316,8 +316,6 @@ def test_neuron_selection(float64):
     same(every, sum(bench.values("gradient", target=k) for k in range(3)))
     with pytest.raises(ks.BadInputError, match="needs neuron_selection="):
         analyzer.analyze(bench.x)
-    with pytest.raises(ks.BadInputError, match="needs neuron_selection_mode='index'"):
-        ks.create_analyzer("gradient", bench.model).analyze(bench.x, 1)
 
 
 def test_postprocessing(float64):
@@ -330,13 +328,16 @@ def test_postprocessing(float64):
 
 
 def test_presets_until_a_layer(float64):
-    """Flat up to a kernel layer's number; with none only the first layer, as in the flat preset."""
-    model, x = cnn(), samples((6, 6, 2))
+    """Flat up to a layer's number in model.layers; with none only the first layer, as in the flat preset."""
+    model, x = cnn(), samples((6, 6, 2))  # convolution, pooling, convolution, flatten, dense
     name, b = "lrp.sequential_preset_b_flat_until_idx", "lrp.sequential_preset_b_flat"
     same(analyzed(name, model, x), analyzed(b, model, x))
     same(analyzed(name, model, x, until_layer_idx=0), analyzed(b, model, x))
-    all_flat = analyzed(name, model, x, until_layer_idx=2)
-    same(all_flat, analyzed("lrp.flat", model, x))
+    same(analyzed(name, model, x, until_layer_idx=1), analyzed(b, model, x))
+    to_the_second = analyzed(name, model, x, until_layer_idx=2)
+    differ(to_the_second, analyzed(b, model, x))
+    same(to_the_second, analyzed(name, model, x, until_layer_idx=3))
+    same(analyzed(name, model, x, until_layer_idx=4), analyzed("lrp.flat", model, x))
 
 
 def test_random_numbers_have_the_deviation_asked_for(float64):

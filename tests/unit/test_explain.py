@@ -527,3 +527,16 @@ def test_memory_budget_bounds_the_rows_of_a_pass(monkeypatch):
     assert tight.attrs["memory_budget"] == 2000
     with pytest.raises(ks.BadInputError, match="memory_budget must be a whole number of at least 1"):
         ks.explain(model, x, "gradient", memory_budget=0)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_baselines_of_inputs_of_different_shapes(as_dict: bool) -> None:
+    """A list or a dict holds one baseline per input, of whatever shape each has."""
+    a, b = keras.layers.Input((2,), name="a"), keras.layers.Input((3, 1), name="b")
+    model = keras.Model([a, b], keras.layers.Dense(2)(keras.layers.Concatenate()([a, keras.layers.Flatten()(b)])))
+    x = [np.ones((4, 2)), np.ones((4, 3, 1))]
+    baseline = {"a": np.full(2, 0.5), "b": np.zeros((3, 1))} if as_dict else [np.full(2, 0.5), np.zeros((3, 1))]
+    found = ks.explain(model, x, "integrated_gradients", baseline=baseline, target=1)
+    kernel = model.layers[-1].get_weights()[0][:, 1]
+    np.testing.assert_allclose(found.values[0], np.tile(0.5 * kernel[:2], (4, 1)), atol=1e-6)
+    np.testing.assert_allclose(found.values[1][..., 0], np.tile(kernel[2:], (4, 1)), atol=1e-6)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from kerascope.errors import BadInputError, KerascopeWarning, unknown_name
+from kerascope.errors import BadInputError, IncompatibleMethodError, KerascopeWarning, unknown_name
 from kerascope.explain import Explainer
+from kerascope.innvestigate.methods import Postprocessed
 from kerascope.innvestigate.names import ANALYZERS, options_of
+from kerascope.methods.base import Method
+from kerascope.model.load import load_model
 from kerascope.patterns.store import Patterns
+from kerascope.target import Class
 
 Conventions = Literal["kerascope", "innvestigate"]
 
@@ -24,20 +30,29 @@ class Analyzer:
 
     Attributes:
         name: iNNvestigate's name.
+        model: the model.
         method: the kerascope method that does the work.
     """
 
-    def __init__(self, name: str, model: Any, options: dict[str, Any], conventions: Conventions) -> None:
+    def __init__(self, name: str, model: Any, given: Mapping[str, Any], conventions: Conventions) -> None:
+        options = options_of(name, given, its_numbers=conventions == "innvestigate")
         entry = ANALYZERS[name]
-        self.name, self.model, self._options, self._conventions = name, model, options, conventions
-        self._mode = options["neuron_selection_mode"]
+        self.name, self._conventions = name, conventions
+        self._mode, self._chose_mode = options["neuron_selection_mode"], "neuron_selection_mode" in given
         if self._mode not in _MODES:
             raise unknown_name("neuron_selection_mode", str(self._mode), _MODES)
         make = entry.ours if conventions == "kerascope" else entry.theirs
         if make is None:
             raise BadInputError(f"{name}: {entry.differs}. Use conventions='kerascope'.")
-        self.method = make(options)
-        self._explainer = Explainer(model, self.method)
+        if self._mode == "all" and conventions == "kerascope" and not entry.sums:
+            raise IncompatibleMethodError(
+                f"neuron_selection_mode='all' explains the sum of all outputs, and {name} explains one output. Take "
+                "'max_activation' (the top class of each sample) or 'index' (a class, given to analyze); 'gradient' "
+                "and 'lrp' take sums."
+            )
+        self.model = load_model(model)
+        self._options = {**options, "model": self.model}
+        self._use(make(self._options))
         if conventions == "innvestigate" and entry.differs:
             warnings.warn(
                 f"{name} as in iNNvestigate 2.1.2: {entry.differs}. conventions='kerascope' does without.",
@@ -45,56 +60,64 @@ class Analyzer:
                 stacklevel=3,
             )
 
+    def _use(self, method: Method) -> None:
+        how = self._options.get("postprocess")
+        self.method = method if how is None else Postprocessed(method, how)
+        self._explainer = Explainer(self.model, self.method)
+
     def fit(self, X: Any, **_: Any) -> Analyzer:
         """Fit patterns (pattern.net, pattern.attribution); for everything else there is nothing to fit."""
         if self.name.startswith("pattern."):
             estimator = "linear" if self._options["pattern_type"] == "linear" else "relu"
             self._options["patterns"] = Patterns.fit(self.model, X, estimator=estimator)
-            self.method = ANALYZERS[self.name].ours(self._options)
-            self._explainer = Explainer(self.model, self.method)
+            self._use(ANALYZERS[self.name].ours(self._options))
         return self
 
-    def analyze(self, X: Any, neuron_selection: Any = None) -> np.ndarray:
-        """Return the map of every sample, an array of the shape of X.
+    def analyze(self, X: Any, neuron_selection: Any = None) -> Any:
+        """Return the map of every sample, an array of the shape of X; a list (or dict) of them where X is one.
 
         Args:
-            X: samples (N, *S).
-            neuron_selection: with ``neuron_selection_mode="index"`` a class, or one per sample.
+            X: samples (N, *S); for several inputs a list (or dict) of them.
+            neuron_selection: a class, or one per sample, where ``neuron_selection_mode`` is ``"index"`` or was not
+                given.
 
         Raises:
             BadInputError: where mode and selection do not fit each other.
         """
-        target = self._target(neuron_selection)
-        values = np.asarray(self._explainer(X, target=target, seed=0).values) * self._options.get("stddev", 1)
-        postprocess = self._options.get("postprocess")
-        if postprocess is None:
-            return np.asarray(values.reshape(np.shape(X)) if values.size == np.size(X) else values)
-        if postprocess not in ("abs", "square"):
-            raise unknown_name("postprocess", str(postprocess), ("abs", "square"))
-        if self.name == "input_t_gradient":  # there it is applied before the product
-            sign = np.sign(np.asarray(X).reshape(values.shape))
-            return np.asarray(np.abs(values) * sign if postprocess == "abs" else _squared(values, np.asarray(X)))
-        return np.asarray(np.abs(values) if postprocess == "abs" else np.square(values))
+        found = self._explainer(X, target=self._target(neuron_selection), seed=0)
+        return _like(found.values, X, self._options.get("stddev", 1))
 
     def _target(self, selection: Any) -> Any:
-        if self._mode == "index":
-            if selection is None:
+        if selection is None:
+            if self._mode == "index":
                 raise BadInputError("neuron_selection_mode='index' needs neuron_selection= in analyze().")
-            return int(selection) if np.ndim(selection) == 0 else np.asarray(selection).ravel()
-        if selection is not None:
-            raise BadInputError(f"neuron_selection needs neuron_selection_mode='index'; it is {self._mode!r}.")
-        return _every_output if self._mode == "all" else None
+            return _every_output if self._mode == "all" else None
+        if self._chose_mode and self._mode != "index":
+            raise BadInputError(
+                f"neuron_selection needs neuron_selection_mode='index'; it is {self._mode!r}. Leave one of them out."
+            )
+        chosen = np.ravel(selection)
+        return Class(chosen[0] if chosen.size == 1 else chosen)
+
+
+def _like(values: Any, X: Any, factor: float) -> Any:
+    """Return maps, times a factor, in the shape and structure of the samples."""
+    if isinstance(values, dict):
+        return {key: _like(value, X[key], factor) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_like(value, x, factor) for value, x in zip(values, X, strict=True)]
+    if isinstance(X, dict):
+        (X,) = X.values()
+    elif isinstance(X, (list, tuple)) and len(X) == 1 and hasattr(X[0], "shape"):
+        X = X[0]
+    shape = np.shape(X)
+    found = np.asarray(values) * factor
+    return found.reshape(shape) if math.prod(shape) == found.size else found
 
 
 def _every_output(logits: Any) -> Any:
-    return keras.ops.sum(keras.ops.reshape(logits, (keras.ops.shape(logits)[0], -1)), axis=1)
-
-
-def _squared(products: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return x times the squared gradient from x times the gradient."""
-    x = x.reshape(products.shape)
-    gradient = np.divide(products, x, out=np.zeros_like(products), where=x != 0)
-    return np.asarray(x * np.square(gradient))
+    heads = logits if isinstance(logits, list) else [logits]
+    return sum(keras.ops.sum(keras.ops.reshape(z, (keras.ops.shape(z)[0], -1)), axis=1) for z in heads)
 
 
 def create_analyzer(
@@ -126,5 +149,4 @@ def create_analyzer(
     """
     if conventions not in ("kerascope", "innvestigate"):
         raise unknown_name("conventions", str(conventions), ("kerascope", "innvestigate"))
-    its_numbers = conventions == "innvestigate"
-    return Analyzer(name, model, options_of(name, options, its_numbers=its_numbers), conventions)
+    return Analyzer(name, model, options, conventions)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
-from kerascope.errors import BadInputError
 from kerascope.innvestigate import rules
 from kerascope.innvestigate.normalization import Normalized, normalizes
-from kerascope.lrp.composites import Assignment
+from kerascope.lrp.composites import Assignment, Composite, bound_arrays
 from kerascope.lrp.method import LRP
 from kerascope.lrp.rules import Rule
 from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.noise import Wrapped
 from kerascope.methods.path import path_attribution
-from kerascope.methods.session import Session
-from kerascope.model.graph import Graph, Node
+from kerascope.methods.session import Arrays, Session
+from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
+from kerascope.target import Selection
 
 _ANOTHER_MAP = (
     "iNNvestigate takes a BatchNormalization for another map (its variance squared, gamma missing in the offset), and "
@@ -35,21 +36,13 @@ class Propagated(LRP):
     """LRP or deep Taylor by iNNvestigate's rules, on the network as it is written.
 
     Args:
-        rule: of every kernel layer; a list of rules: one per layer, from the last one's end as iNNvestigate does.
-        dense: rule of dense layers, in place of ``rule``.
-        first: rule of the layers that read the input.
-        until: layers up to this number (from the input) take ``until_rule``.
-        until_rule: their rule.
+        composite: which of its rules stands where.
         taylor: start from max(logit, 0), and differentiate sums, poolings and activation layers.
         normalization: rule of BatchNormalization layers, applied to another map than theirs.
         normalization_twice: that map is taken apart into two.
     """
 
-    rule: Rule | tuple[Rule, ...] = ()
-    dense: Rule | None = None
-    first: Rule | None = None
-    until: int | None = None
-    until_rule: Rule | None = None
+    composite: Composite = field(default_factory=lambda: Composite(()))
     taylor: bool = False
     normalization: Rule | None = None
     normalization_twice: bool = False
@@ -68,20 +61,7 @@ class Propagated(LRP):
         layers = [x for x in session.view.model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
         normalized = Normalized(tuple(layers), self.normalization, self.normalization_twice)
         with exact(session.view.dtype):
-            return rules.assign(written, self._rule_of, normalized, taylor=self.taylor)
-
-    def _rule_of(self, node: Node, is_first: bool, number: int) -> Rule:
-        if self.until is not None and self.until_rule is not None and number <= self.until:
-            return self.until_rule
-        if is_first and self.first is not None:
-            return self.first
-        if self.dense is not None and getattr(node.op, "form", "") == "dense":
-            return self.dense
-        if isinstance(self.rule, Rule):
-            return self.rule
-        if number >= len(self.rule):
-            raise BadInputError(f"{len(self.rule)} rules were given, and there are more kernel layers than that.")
-        return self.rule[::-1][number]
+            return rules.assign(written, self.composite, normalized, taylor=self.taylor)
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -93,10 +73,7 @@ class Propagated(LRP):
 
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         start = seed * logits
-        if not self.taylor:
-            return start
-        positive = ops.cast(explained > 0, logits.dtype)
-        return start * ops.reshape(positive, (-1,) + (1,) * (len(logits.shape) - 1))
+        return ops.maximum(start, 0) if self.taylor else start
 
 
 @dataclass(frozen=True)
@@ -113,11 +90,11 @@ class LeftRiemann(Method):
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         batch = batch.settled(session)
-        shape = (1, *batch.inputs[0].shape[1:])
-        base = np.broadcast_to(np.asarray(self.reference, session.view.dtype), shape).copy()
+        shapes = [x.shape[1:] for x in batch.inputs]
+        bases = tuple(bound_arrays(self.reference, shapes, session.view.dtype, "reference_inputs"))
         owners, positions = np.zeros(self.steps, int), np.arange(self.steps) / self.steps
         shares = np.full(self.steps, 1 / self.steps)
-        found = path_attribution(session, batch, (base,), owners=owners, positions=positions, shares=shares)
+        found = path_attribution(session, batch, bases, owners=owners, positions=positions, shares=shares)
         return replace(found, expected=None, absorbed=None, warnings=())
 
 
@@ -145,3 +122,46 @@ class NoiseOfOne(Method):
             for one, grad in zip(total, grads, strict=True):
                 one += grad / self.draws
         return Attribution(values=tuple(one.astype(session.view.dtype) for one in total))
+
+
+PROCESSES = {"abs": np.abs, "square": np.square}
+"""What ``postprocess`` may do to a gradient, by its name there."""
+
+
+@dataclass
+class _Processed(Session):
+    """A session whose gradients have been processed before anything is made of them."""
+
+    how: str = "abs"
+
+    def gradients(
+        self, inputs: Sequence[np.ndarray], selection: Selection
+    ) -> tuple[Arrays, np.ndarray, list[np.ndarray]]:
+        """See `Session.gradients`."""
+        grads, explained, logits = super().gradients(inputs, selection)
+        return tuple(PROCESSES[self.how](grad) for grad in grads), explained, logits
+
+
+@dataclass(frozen=True)
+class Postprocessed(Wrapped):
+    """A method of gradients, each made absolute or squared before it is multiplied or averaged, as there.
+
+    Args:
+        base: the method.
+        how: ``"abs"`` or ``"square"``.
+    """
+
+    how: Literal["abs", "square"] = "abs"
+
+    family: ClassVar[str] = "function"
+    question: ClassVar[str] = "How strongly would the output change, whatever the direction?"
+
+    def depends_on_seed(self, session: Session) -> bool:
+        """See `Method.depends_on_seed`."""
+        return self.base.depends_on_seed(session)
+
+    def attribute(self, session: Session, batch: Batch) -> Attribution:
+        """See `Method.attribute`."""
+        shared = {item.name: getattr(session, item.name) for item in fields(Session)}
+        found = self.base.attribute(_Processed(**shared, how=self.how), batch)
+        return replace(found, expected=None, absorbed=None)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kerascope.errors import BadInputError, unknown_name
+from kerascope.innvestigate import placing
 from kerascope.innvestigate import rules as theirs
-from kerascope.innvestigate.methods import LeftRiemann, NoiseOfOne, Propagated
+from kerascope.innvestigate.methods import PROCESSES, LeftRiemann, NoiseOfOne, Propagated
 from kerascope.lrp import rules as ours
-from kerascope.lrp.composites import Composite, convolutions, first_layer, kernels
+from kerascope.lrp.composites import Composite, Selector, convolutions, first_layer, kernels
 from kerascope.lrp.method import LRP, DeepTaylor
 from kerascope.lrp.rules import Rule
 from kerascope.methods.base import Method
 from kerascope.methods.controls import Input, Random
+from kerascope.methods.deeplift import DeepLIFT
 from kerascope.methods.gradient import DeconvNet, Gradient, GuidedBackprop, InputXGradient
 from kerascope.methods.noise import SmoothGrad
 from kerascope.methods.path import IntegratedGradients
 from kerascope.methods.patterns import PatternAttribution, PatternNet
+from kerascope.model.signature import signature_of
 
 Options = Mapping[str, Any]
+"""An analyzer's parameters by name, and its model under "model"."""
 Make = Callable[[Options], Method]
 
 COMMON = {
@@ -37,9 +43,13 @@ COMMON = {
 }
 """Parameters that every analyzer takes there. Of these only ``neuron_selection_mode`` means something here."""
 
-RULES: dict[str, tuple[Rule, Rule]] = {
+Placed = Sequence[tuple[Selector, Rule]]
+
+RULES: dict[str, tuple[Rule, Rule | None]] = {
     "Z": (ours.Zero(), theirs.Z()),
+    "ZIgnoreBias": (ours.Zero("ignore"), None),
     "Epsilon": (ours.Epsilon(1e-7), theirs.Z(1e-7)),
+    "EpsilonIgnoreBias": (ours.Epsilon(1e-7, "ignore"), None),
     "WSquare": (ours.WSquare(), theirs.Weights("square")),
     "Flat": (ours.Flat(), theirs.Weights("flat")),
     "Alpha2Beta1": (ours.AlphaBeta(2.0, 1.0), theirs.WholeBiasAlphaBeta(2.0, 1.0)),
@@ -50,14 +60,14 @@ RULES: dict[str, tuple[Rule, Rule]] = {
     "ZPlusFast": (ours.ZPlus("ignore"), theirs.FastZPlus()),
     "Bounded": (ours.ZBox(-1.0, 1.0), theirs.Box(-1.0, 1.0)),
 }
-"""Rules by their names there: ours, and one that gives its numbers."""
+"""Rules by their names there: ours, and one that gives its numbers (None: version 1 had it, and 2.1.2 does not)."""
 
 
 @dataclass(frozen=True)
 class Analyzer:
     """A name of iNNvestigate: its own parameters, our method, and one that gives its 2.1.2 numbers (None: none does).
 
-    ``differs``: what is wrong or peculiar in those numbers.
+    ``differs``: what is wrong or peculiar in those numbers. ``sums``: whether our method explains sums of outputs.
     """
 
     parameters: Mapping[str, Any]
@@ -65,6 +75,7 @@ class Analyzer:
     theirs: Make | None
     differs: str = ""
     start: str = "the logit"
+    sums: bool = True
 
 
 _LRP = {"input_layer_rule": None, "until_layer_idx": None, "until_layer_rule": None}
@@ -73,40 +84,52 @@ _BN = {"bn_layer_rule": None, **_FUSE}
 _WHOLE_BIAS = "both denominators of alpha-beta hold the whole bias; where that nearly cancels relevance explodes"
 _ZEROS = "an exact zero in a denominator becomes 1e-7, which gives values of 1e7"
 _LOGIT = "it starts from the logit, so maps carry it as a factor, and a negative one turns signs before the first ReLU"
+_VERSION_1 = "version 2 has no {}, and version 1 is not reproduced"
 
 
-def _lrp(rule: str) -> Analyzer:
-    differs = f"{_WHOLE_BIAS}; {_ZEROS}" if "Alpha" in rule and "Ignore" not in rule else _ZEROS
-    mine, its = RULES[rule]
-    return Analyzer({**_LRP, **_FUSE}, lambda o: _ours(mine, o), lambda o: _theirs(its, o), differs)
+def _lrp(name: str) -> Analyzer:
+    differs = f"{_WHOLE_BIAS}; {_ZEROS}" if "Alpha" in name and "Ignore" not in name else _ZEROS
+
+    def theirs_of(o: Options) -> Method:
+        rule = _rule(name, 1)
+        return _theirs([(kernels, rule)], o, rule)
+
+    return Analyzer({**_LRP, **_FUSE}, lambda o: _ours([(kernels, _rule(name, 0))], o), theirs_of, differs)
 
 
-def _epsilon(o: Options) -> tuple[Rule, Rule]:
-    bias = "absorb" if o["bias"] else "ignore"
-    return ours.Epsilon(o["epsilon"], bias), theirs.Z(o["epsilon"], o["bias"])  # type: ignore[arg-type]
+def _epsilon_theirs(o: Options) -> Method:
+    rule = theirs.Z(o["epsilon"], o["bias"])
+    return _theirs([(kernels, rule)], o, rule)
 
 
-def _alpha_beta(o: Options) -> tuple[Rule, Rule]:
+def _epsilon_ours(o: Options) -> Method:
+    return _ours([(kernels, ours.Epsilon(o["epsilon"], "absorb" if o.get("bias") else "ignore"))], o)
+
+
+def _alpha_beta(o: Options, side: int) -> Method:
     alpha, beta = o["alpha"], o["beta"]
     if alpha is None and beta is None:
         raise BadInputError("lrp.alpha_beta needs alpha or beta (alpha - beta = 1).")
     alpha = beta + 1 if alpha is None else alpha
     beta = alpha - 1 if beta is None else beta
-    bias = "absorb" if o["bias"] else "ignore"
-    return ours.AlphaBeta(alpha, beta, bias), theirs.WholeBiasAlphaBeta(alpha, beta, o["bias"])  # type: ignore[arg-type]
+    if not side:
+        return _ours([(kernels, ours.AlphaBeta(alpha, beta, "absorb" if o["bias"] else "ignore"))], o)
+    rule = theirs.WholeBiasAlphaBeta(alpha, beta, o["bias"])
+    return _theirs([(kernels, rule)], o, rule)
 
 
-def _given(o: Options) -> tuple[list[Rule], list[Rule]]:
-    """Return the rules that ``rule=`` names: one, or a list from the last layer to the first."""
-    named = o["rule"]
-    if named is None:
-        raise BadInputError(f"lrp needs rule=: one of {', '.join(RULES)}, or a list of these, one per kernel layer.")
-    found = []
-    for name in named if isinstance(named, (list, tuple)) else [named]:
-        if name not in RULES:
-            raise unknown_name("rule", str(name), RULES)
-        found.append(RULES[name])
-    return [pair[0] for pair in found], [pair[1] for pair in found]
+def _rule(named: Any, side: int, parameter: str = "rule") -> Rule:
+    """Return the rule that a parameter names: ours (side 0), or the one with its numbers (side 1)."""
+    if isinstance(named, Rule) and not side:
+        return named
+    if not isinstance(named, str):
+        raise BadInputError(f"A rule in {parameter}= goes by its name, one of {', '.join(RULES)}; got {named!r}.")
+    if named not in RULES:
+        raise unknown_name(parameter, named, RULES)
+    found = RULES[named][side]
+    if found is None:
+        raise BadInputError(f"{parameter}={named!r}: {_VERSION_1.format('such rule')}. Use conventions='kerascope'.")
+    return found
 
 
 def _first(o: Options, side: int) -> Rule | None:
@@ -114,88 +137,89 @@ def _first(o: Options, side: int) -> Rule | None:
     rule = o["input_layer_rule"]
     if rule is None:
         return None
-    if isinstance(rule, str):
-        if rule not in RULES:
-            raise unknown_name("input_layer_rule", rule, RULES)
-        return RULES[rule][side]
-    if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+    if not isinstance(rule, (tuple, list)):
+        return _rule(rule, side, "input_layer_rule")
+    if len(rule) != 2:
         raise BadInputError(f"input_layer_rule must be a rule's name or (low, high); got {rule!r}.")
     return theirs.Box(*rule) if side else ours.ZBox(*rule)
 
 
-def _ours(rule: Rule, o: Options, *, dense: Rule | None = None, first: Rule | None = None) -> Method:
-    if o.get("until_layer_idx") is not None:
-        raise BadInputError("until_layer_idx counts layers of a list; give a ks.Composite with names or globs instead.")
-    entries: list[tuple[Any, Rule]] = []
-    first = _first(o, 0) or first
+def _composite(placed: Placed, o: Options, side: int, first: Rule | None) -> Composite:
+    """Put the rules of the first layers, and of those up to a number, before the others."""
+    before: list[tuple[Selector, Rule]] = []
+    first = _first(o, side) or first
     if first is not None:
-        entries.append((first_layer, first))
-    if dense is not None:
-        entries.append((convolutions, rule))
-    return LRP(composite=Composite([*entries, (kernels, dense or rule)]))
+        before.append((first_layer, first))
+    if o["until_layer_idx"] is not None:
+        if o["until_layer_rule"] is None:
+            raise BadInputError(f"until_layer_idx needs until_layer_rule=, one of {', '.join(RULES)}.")
+        rule = _rule(o["until_layer_rule"], side, "until_layer_rule")
+        before.append((placing.until(o["model"], o["until_layer_idx"]), rule))
+    return Composite([*before, *placed])
 
 
-def _theirs(
-    rule: Rule | tuple[Rule, ...], o: Options, *, dense: Rule | None = None, first: Rule | None = None
-) -> Method:
-    until = o.get("until_layer_rule")
-    if o.get("until_layer_idx") is not None and until not in RULES:
-        raise unknown_name("until_layer_rule", str(until), RULES)
+def _ours(placed: Placed, o: Options, first: Rule | None = None) -> Method:
+    return LRP(composite=_composite(placed, o, 0, first))
+
+
+def _theirs(placed: Placed, o: Options, normalization: Rule | None, first: Rule | None = None) -> Method:
     if o["bn_layer_fuse_mode"] not in ("one_linear", "two_linear"):
         raise unknown_name("bn_layer_fuse_mode", str(o["bn_layer_fuse_mode"]), ("one_linear", "two_linear"))
+    if o.get("bn_layer_rule") is not None:
+        normalization = _rule(o["bn_layer_rule"], 1, "bn_layer_rule")
     return Propagated(
-        rule=rule,
-        dense=dense,
-        first=_first(o, 1) or first,
-        until=o.get("until_layer_idx"),
-        until_rule=RULES[until][1] if until in RULES else None,
-        normalization=_normalization(rule, dense, o),
+        composite=_composite(placed, o, 1, first),
+        normalization=normalization,
         normalization_twice=o["bn_layer_fuse_mode"] == "two_linear",
     )
 
 
-def _normalization(rule: Rule | tuple[Rule, ...], dense: Rule | None, o: Options) -> Rule | None:
-    """Return the rule of BatchNormalization: the one asked for, a preset's, or that of all layers."""
-    if "bn_layer_rule" not in o and isinstance(rule, Rule):
-        return rule
-    named = o["bn_layer_rule"]
-    if named is None:
-        return theirs.PositiveInputs() if dense is not None else None
-    if named not in RULES:
-        raise unknown_name("bn_layer_rule", str(named), RULES)
-    return RULES[named][1]
+def _given(o: Options, side: int) -> Method:
+    """Return LRP by what ``rule=`` says: one rule, one for each layer, or pairs of a condition and a rule."""
+    named = o["rule"]
+    if named is None or (isinstance(named, (list, tuple)) and not named):
+        raise BadInputError(
+            f"lrp needs rule=: one of {', '.join(RULES)}, a list of these, one for each layer with a kernel and the "
+            "last one for the first layer, or a list of pairs (condition on a layer, name)."
+        )
+    if not isinstance(named, (list, tuple)):
+        return _lrp_by([(kernels, _rule(named, side))], o, side)
+    pairs = [isinstance(item, tuple) for item in named]
+    if any(pairs):
+        if not all(pairs) or any(len(item) != 2 for item in named):
+            raise BadInputError(f"rule= must hold names, or pairs (condition, name), not both; got {named!r}.")
+        found = [(placing.by_condition(o["model"], holds), _rule(rule, side)) for holds, rule in named]
+        return _lrp_by(found, o, side)
+    if o["until_layer_idx"] is not None:
+        raise BadInputError(
+            "until_layer_idx does not go with a list of rules, which names every layer's: change the list."
+        )
+    rules = [_rule(item, side) for item in named]
+    if side and (first := _first(o, 1)) is not None:  # 2.1.2 puts it before the list, which is used from its end
+        rules, o = [first, *rules], {**o, "input_layer_rule": None}
+    return _lrp_by(placing.by_number(o["model"], rules, exact=not side), o, side)
 
 
-def _listed(o: Options, side: int) -> Method:
-    chosen = _given(o)[side]
-    if len(chosen) == 1:
-        return (_theirs if side else _ours)(chosen[0], o)
-    if not side:
-        raise BadInputError("A list of rules counts layers; give a ks.Composite with names or globs to ks.LRP instead.")
-    return _theirs(tuple(chosen), o)
+def _lrp_by(placed: Placed, o: Options, side: int) -> Method:
+    return _theirs(placed, o, None) if side else _ours(placed, o)
 
 
-def _preset(conv: str, *, flat: bool) -> Analyzer:
+def _preset(conv: str, *, flat: bool, until: bool = False) -> Analyzer:
+    def full(o: Options) -> Options:
+        return {**o, "until_layer_rule": "Flat"} if until else o
+
     def ours_of(o: Options) -> Method:
-        return _ours(RULES[conv][0], o, dense=ours.Epsilon(o["epsilon"]), first=ours.Flat() if flat else None)
+        placed = [(convolutions, _rule(conv, 0)), (kernels, ours.Epsilon(o["epsilon"]))]
+        return _ours(placed, full(o), ours.Flat() if flat else None)
 
     def theirs_of(o: Options) -> Method:
-        first = theirs.Weights("flat") if flat else None
-        return _theirs(RULES[conv][1], o, dense=theirs.Z(o["epsilon"]), first=first)
+        placed = [(convolutions, _rule(conv, 1)), (kernels, theirs.Z(o["epsilon"]))]
+        return _theirs(placed, full(o), theirs.PositiveInputs(), theirs.Weights("flat") if flat else None)
 
-    return Analyzer({**_LRP, **_BN, "epsilon": 0.1}, ours_of, theirs_of, _WHOLE_BIAS)
-
-
-def _until_preset() -> Analyzer:
-    def ours_of(o: Options) -> Method:
-        return _ours(RULES["Alpha2Beta1"][0], o, dense=ours.Epsilon(o["epsilon"]), first=ours.Flat())
-
-    def theirs_of(o: Options) -> Method:
-        o = {**o, "until_layer_rule": "Flat"}
-        first = theirs.Weights("flat")
-        return _theirs(RULES["Alpha2Beta1"][1], o, dense=theirs.Z(o["epsilon"]), first=first)
-
-    return Analyzer({**_LRP, **_BN, "epsilon": 0.1}, ours_of, theirs_of, _WHOLE_BIAS)
+    parameters = {**_LRP, **_BN, "epsilon": 0.1}
+    if until:
+        del parameters["until_layer_rule"]
+    return Analyzer(parameters, ours_of, theirs_of, _WHOLE_BIAS)
 
 
 def _smooth(o: Options) -> Method:
@@ -203,11 +227,45 @@ def _smooth(o: Options) -> Method:
 
 
 def _deep_taylor(o: Options) -> Method:
-    return Propagated(rule=RULES["Alpha1Beta0IgnoreBias"][1], taylor=True)
+    return Propagated(composite=Composite([(kernels, _rule("Alpha1Beta0IgnoreBias", 1))]), taylor=True)
 
 
 def _bounded(o: Options) -> Method:
-    return Propagated(rule=RULES["Alpha1Beta0IgnoreBias"][1], first=theirs.Box(o["low"], o["high"]), taylor=True)
+    if o["low"] is None or o["high"] is None:
+        raise BadInputError("deep_taylor.bounded needs the bounds of the input: low= and high=.")
+    placed = [(first_layer, theirs.Box(o["low"], o["high"])), (kernels, _rule("Alpha1Beta0IgnoreBias", 1))]
+    return Propagated(composite=Composite(placed), taylor=True)
+
+
+_DEEPLIFT: dict[str, dict[str, Any]] = {
+    "rescale": {"rule": "rescale"},
+    "reveal_cancel": {"rule": "reveal_cancel"},
+    "genomics_default": {"rule": "reveal_cancel", "conv": "rescale"},
+}
+
+
+def _reference(o: Options) -> Any:
+    """Return ``reference_inputs``; for several inputs by name, since the arrays in a list differ in shape."""
+    value, model = o["reference_inputs"], o["model"]
+    if not isinstance(value, (list, tuple)) or len(getattr(model, "inputs", None) or ()) < 2:
+        return value
+    specs = signature_of(model, None).specs
+    if len(value) != len(specs):
+        raise BadInputError(
+            f"reference_inputs= must be one number, or a list of {len(specs)}, one for each input of the model; got a "
+            f"list of {len(value)}."
+        )
+    return {
+        spec.name: np.full(spec.shape, part) if np.ndim(part) == 0 and None not in spec.shape else part
+        for spec, part in zip(specs, value, strict=True)
+    }
+
+
+def _deeplift(o: Options) -> Method:
+    mode = o["nonlinear_mode"]
+    if mode not in _DEEPLIFT:
+        raise unknown_name("nonlinear_mode", str(mode), _DEEPLIFT)
+    return DeepLIFT(baseline=_reference(o), **_DEEPLIFT[mode])
 
 
 ANALYZERS: dict[str, Analyzer] = {
@@ -222,7 +280,7 @@ ANALYZERS: dict[str, Analyzer] = {
     "guided_backprop": Analyzer({}, lambda o: GuidedBackprop(), lambda o: GuidedBackprop("logit"), _LOGIT),
     "integrated_gradients": Analyzer(
         {"steps": 64, "reference_inputs": 0, "postprocess": None},
-        lambda o: IntegratedGradients(steps=o["steps"], baseline=o["reference_inputs"]),
+        lambda o: IntegratedGradients(steps=o["steps"], baseline=_reference(o)),
         lambda o: LeftRiemann(o["steps"], o["reference_inputs"]),
         "a left Riemann sum falls short by 1/steps even where the function is linear along the path",
         "one",
@@ -235,20 +293,25 @@ ANALYZERS: dict[str, Analyzer] = {
         "one",
     ),
     "lrp": Analyzer(
-        {"rule": None, **_LRP, **_BN}, lambda o: _listed(o, 0), lambda o: _listed(o, 1), f"{_WHOLE_BIAS}; {_ZEROS}"
+        {"rule": None, **_LRP, **_BN}, lambda o: _given(o, 0), lambda o: _given(o, 1), f"{_WHOLE_BIAS}; {_ZEROS}"
     ),
     "lrp.z": _lrp("Z"),
-    "lrp.epsilon": Analyzer(
-        {"epsilon": 1e-7, "bias": True, **_LRP, **_FUSE},
-        lambda o: _ours(_epsilon(o)[0], o),
-        lambda o: _theirs(_epsilon(o)[1], o),
+    "lrp.z_IB": Analyzer(
+        {**_LRP, **_FUSE}, lambda o: _ours([(kernels, ours.Zero("ignore"))], o), None, _VERSION_1.format("lrp.z_IB")
+    ),
+    "lrp.epsilon": Analyzer({"epsilon": 1e-7, "bias": True, **_LRP, **_FUSE}, _epsilon_ours, _epsilon_theirs),
+    "lrp.epsilon_IB": Analyzer(
+        {"epsilon": 1e-7, **_LRP, **_FUSE},
+        _epsilon_ours,
+        None,
+        "version 2 has lrp.epsilon with bias=False in its place",
     ),
     "lrp.w_square": _lrp("WSquare"),
     "lrp.flat": _lrp("Flat"),
     "lrp.alpha_beta": Analyzer(
         {"alpha": None, "beta": None, "bias": True, **_LRP, **_FUSE},
-        lambda o: _ours(_alpha_beta(o)[0], o),
-        lambda o: _theirs(_alpha_beta(o)[1], o),
+        lambda o: _alpha_beta(o, 0),
+        lambda o: _alpha_beta(o, 1),
         f"with bias=True {_WHOLE_BIAS}; {_ZEROS}",
     ),
     "lrp.alpha_2_beta_1": _lrp("Alpha2Beta1"),
@@ -261,13 +324,14 @@ ANALYZERS: dict[str, Analyzer] = {
     "lrp.sequential_preset_a_flat": _preset("Alpha1Beta0", flat=True),
     "lrp.sequential_preset_b": _preset("Alpha2Beta1", flat=False),
     "lrp.sequential_preset_b_flat": _preset("Alpha2Beta1", flat=True),
-    "lrp.sequential_preset_b_flat_until_idx": _until_preset(),
+    "lrp.sequential_preset_b_flat_until_idx": _preset("Alpha2Beta1", flat=True, until=True),
     "deep_taylor": Analyzer(
         {},
         lambda o: DeepTaylor(),
         _deep_taylor,
         "the first layer takes alpha1-beta0 and not w^2; sums are differentiated, so Add doubles relevance",
         "max(logit, 0)",
+        sums=False,
     ),
     "deep_taylor.bounded": Analyzer(
         {"low": None, "high": None},
@@ -275,21 +339,32 @@ ANALYZERS: dict[str, Analyzer] = {
         _bounded,
         "sums are differentiated, so Add doubles relevance; inputs outside the bounds are taken",
         "max(logit, 0)",
+        sums=False,
+    ),
+    "deep_lift.wrapper": Analyzer(
+        {"nonlinear_mode": "rescale", "reference_inputs": 0, "verbose": False},
+        _deeplift,
+        None,
+        _VERSION_1.format("DeepLIFT"),
+        "one",
+        sums=False,
     ),
     "pattern.net": Analyzer(
         {"patterns": None, "pattern_type": "relu"},
         lambda o: PatternNet(patterns=o["patterns"]),
         None,
-        "version 2 has no pattern methods, and version 1 is not reproduced",
+        _VERSION_1.format("pattern methods"),
+        sums=False,
     ),
     "pattern.attribution": Analyzer(
         {"patterns": None, "pattern_type": "relu"},
         lambda o: PatternAttribution(patterns=o["patterns"]),
         None,
-        "version 2 has no pattern methods, and version 1 is not reproduced",
+        _VERSION_1.format("pattern methods"),
+        sums=False,
     ),
 }
-"""Every analyzer of iNNvestigate 2.1.2, and the two pattern methods of version 1."""
+"""Every analyzer of iNNvestigate 2.1.2, and of version 1 the pattern methods, DeepLIFT and two of LRP."""
 
 
 def options_of(name: str, given: Mapping[str, Any], *, its_numbers: bool = False) -> dict[str, Any]:
@@ -312,6 +387,8 @@ def options_of(name: str, given: Mapping[str, Any], *, its_numbers: bool = False
                 f"{key} is not taken over: a BatchNormalization is folded where that is exact, and has no rule then. "
                 "conventions='innvestigate' takes it."
             )
+        if key == "postprocess" and value is not None and value not in PROCESSES:
+            raise unknown_name("postprocess", str(value), PROCESSES)
         if key.startswith("reverse_") and value:
             raise BadInputError(
                 f"{key} is not taken over. Hidden relevance: ks.Explainer(model, method).relevances(x); checks of "

@@ -8,7 +8,6 @@ BatchNormalization for another map (`normalization`), deep Taylor differentiates
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from kerascope import backend
 from kerascope.errors import UnsupportedLayerError
 from kerascope.innvestigate.normalization import Normalized
 from kerascope.lrp import engine
-from kerascope.lrp.composites import Assignment
+from kerascope.lrp.composites import Assignment, Composite
 from kerascope.lrp.rules import Branch, Rule, Site, Term
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Activation, Affine, Mixture, Opaque, Tensor
@@ -138,21 +137,20 @@ def first_kernels(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def assign(
-    graph: Graph, rule_of: Callable[[Node, bool, int], Rule], normalized: Normalized, *, taylor: bool
-) -> Assignment:
+def assign(graph: Graph, composite: Composite, normalized: Normalized, *, taylor: bool) -> Assignment:
     """Give every node of an unfolded graph its handler.
 
     Args:
         graph: the network as it is written, nothing folded.
-        rule_of: the rule of a kernel layer, from its node, whether it is a first one, and its number.
+        composite: the rules of kernel layers; its first layers are those of `first_kernels`.
         normalized: how LRP goes through BatchNormalization.
         taylor: deep Taylor: sums, average poolings and BatchNormalization are differentiated.
 
     Raises:
-        UnsupportedLayerError: for what 2.1.2 refuses or does not explain: other scalings and unknown operations.
+        UnsupportedLayerError: for what 2.1.2 refuses or does not explain: other scalings and unknown operations;
+            for a kernel layer without a rule.
     """
-    first, count = first_kernels(graph), 0
+    first = first_kernels(graph)
     handlers: dict[str, Handler] = {}
     table: list[tuple[Node, str]] = []
     for node in graph:
@@ -167,8 +165,12 @@ def assign(
             table.append((node, text))
             continue
         if isinstance(op, Affine):
-            rule = rule_of(node, node.name in first, count)
-            count += 1
+            rule = composite.rule_for(node, first)
+            if rule is None:
+                raise UnsupportedLayerError(
+                    f"No condition of rule= holds for layer {node.name!r} ({op.label}). Put a pair at its end that "
+                    "always holds, e.g. (lambda layer: True, 'Z')."
+                )
             site = Site(op, False, name=node.name)
             handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
         else:
