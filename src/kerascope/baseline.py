@@ -20,12 +20,13 @@ _WORDS = ("zeros", "mean", "median")
 class Asked:
     """Who needs an absent input: the method, and the option that gives one (None: the background alone).
 
-    ``also``: words that the method itself understands.
+    ``also``: words that the method itself understands. ``cells``: single cells are replaced, also whole numbers.
     """
 
     method: str
     option: str | None = "baseline"
     also: tuple[str, ...] = ()
+    cells: bool = False
 
     def missing(self) -> MissingBaselineError:
         """Return the error for a method that was given none."""
@@ -58,7 +59,7 @@ def resolve(
     """
     arrays, text = _resolved(value, view, background, shapes, asked)
     for array, spec in zip(arrays, view.signature.specs, strict=True):
-        if spec.dtype.startswith(("int", "uint")) and not np.array_equal(array, np.round(array)):
+        if asked.cells and spec.dtype.startswith(("int", "uint")) and not np.array_equal(array, np.round(array)):
             raise BadInputError(
                 f"{asked.option}: input {spec.name!r} takes whole numbers ({spec.dtype}), and the {text} holds others. "
                 "Give a whole number, an array of them, or background samples."

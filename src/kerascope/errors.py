@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
 from collections.abc import Iterable
 
 
@@ -74,6 +76,28 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or '(none)'}.")
+
+
+def whole(value: object, name: str, least: int) -> int:
+    """Return an option that must be a whole number of at least so much.
+
+    Raises:
+        BadInputError: it is none, or is less.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise BadInputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return int(value)
+
+
+def finite(value: object, name: str) -> float:
+    """Return an option that must be a number, neither nan nor infinite.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise BadInputError(f"{name} must be a finite number; got {value!r}.")
+    return float(value)
 
 
 def counted(count: int, what: str) -> str:

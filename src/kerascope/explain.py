@@ -22,6 +22,7 @@ from kerascope.errors import (
     MissingBaselineError,
     StaleModelError,
     counted,
+    whole,
 )
 from kerascope.explanation import Explanation
 from kerascope.inputs import Labels, Samples, read_labels, read_samples
@@ -148,8 +149,8 @@ class Explainer:
         memory_budget: int = MEMORY,
         **options: Any,
     ) -> None:
-        self.batch_size = _whole(batch_size, "batch_size", 1)
-        self.memory_budget = _whole(memory_budget, "memory_budget", 1)
+        self.batch_size = whole(batch_size, "batch_size", 1)
+        self.memory_budget = whole(memory_budget, "memory_budget", 1)
         self._background, self._compile = background, compile
         self._choose(method, options)
         self.model = load_model(model)
@@ -283,7 +284,7 @@ class Explainer:
         class_names: Sequence[str] | None = None,
     ) -> _Asked:
         """Read and check what a call was given."""
-        seed, wanted = _whole(seed, "seed", 0), as_target(target)
+        seed, wanted = whole(seed, "seed", 0), as_target(target)
         samples, session = self._samples(x)
         self._refuse_stale(session)
         labels = read_labels(samples, session.view, dims, coords, class_names)
@@ -376,12 +377,6 @@ def _joined_trails(trails: Sequence[Trail], *, squeeze: bool) -> Relevances:
         absorbed=sums[2],
         explained=joined([trail.explained for trail in trails]),
     )
-
-
-def _whole(value: Any, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise BadInputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
-    return int(value)
 
 
 def _callers_level() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,9 @@ from kerascope._version import __version__
 from kerascope.errors import KerascopeError, counted
 from kerascope.explanation import Explanation
 from kerascope.inputs import Labels, Samples
-from kerascope.methods.base import Attribution, Method
+from kerascope.methods.base import COUNTED, Attribution, Method
 from kerascope.methods.session import Session
+from kerascope.model.origin import is_logit, is_probability
 from kerascope.model.trace import exact
 from kerascope.target import Function, Selection, Target
 
@@ -28,7 +28,8 @@ _SLIGHT = 0.2
 """or of this share of the sum of absolute values, where that is more,"""
 _ROUNDING = 1e-5
 """unless it is below this share of the sum of absolute values."""
-_COUNTED = re.compile(r"(\d+) (.*)", re.DOTALL)
+_SATURATED = 0.001
+"""A probability as near to 0 or 1 hardly answers to the input."""
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,21 @@ class Recorder:
         selection, texts = self.selection, []
         head = self.session.view.head(selection.head) if selection.head else None
         single = head is not None and selection.kind == "class" and all(size == 1 for size in head.shape[1:])
-        if single and np.any(explained < 0):
+        if single and self.method.shares_out and np.any(explained < 0):
+            word = self._word()
+            for_a_class = "speaking for the class and negative ones against it"
+            sides = for_a_class if word == "logit" else "raising it and negative ones lowering it"
             texts.append(
-                f"The model has one output unit; its logit is negative for {_samples(explained < 0)}: their maps show "
-                "what makes up that negative number, positive values speaking for the class and negative ones "
-                "against it."
+                f"The model has one output unit; its {word} is negative for {_samples(explained < 0)}: their maps show "
+                f"what makes up that negative number, positive values {sides}."
+            )
+        saturated = (explained < _SATURATED) | (explained > 1 - _SATURATED)
+        if saturated.any() and self._explains_probability() and self.method.family != "control":
+            texts.append(
+                f"The explained probability is above {1 - _SATURATED} or below {_SATURATED} for "
+                f"{_samples(saturated)}: there it hardly answers to the input, whatever the model goes by. Explain the "
+                "logit: a class of the output, where its final softmax or sigmoid is taken off, or ks.Neuron(layer, "
+                "index) for the layer that goes into it."
             )
         if selection.against is not None:
             settled = selection.fixed(logits)
@@ -197,12 +208,25 @@ class Recorder:
                 )
         return texts
 
+    def _word(self) -> str:
+        """Say what kind of number was explained."""
+        graph, taken = self.selection.graph, {head.logits for head in self.session.view.heads if head.taken_off}
+        if not self.selection.is_logit:
+            return "unit's value"
+        return "logit" if all(i in taken or is_logit(graph, i) for i in graph.outputs) else "output"
+
+    def _explains_probability(self) -> bool:
+        selection = self.selection
+        alone = selection.fn is None and selection.against is None and selection.taken_off is None
+        return alone and is_probability(selection.graph, selection.graph.outputs[0])
+
     def _attrs(self, parts: Sequence[Attribution], seed: int, seconds: float) -> dict[str, Any]:
         view, selection = self.session.view, self.selection
         graph = view.logits
         first = parts[0]
         at_baseline = self._field(parts, "baseline_output")
         largest, log_scale = self._field(parts, "largest"), self._field(parts, "log_scale")
+        noise = [part.noise for part in parts if part.noise is not None] or None
         index = [head.name for head in view.heads].index(selection.head) if selection.head else None
         return {
             "kerascope": __version__,
@@ -228,7 +252,7 @@ class Recorder:
                 "head": selection.head,
                 "index": index,
                 "taken_off": selection.taken_off,
-                "explained": "logit" if selection.is_logit else "unit's value",
+                "explained": self._word(),
             },
             "graph": {
                 "operations": len(graph),
@@ -250,6 +274,7 @@ class Recorder:
             },
             "largest_sum": None if largest is None else largest.tolist(),
             "log_scale": None if log_scale is None else log_scale.tolist(),
+            "noise": None if noise is None else np.concatenate(noise).tolist(),
             "ordered": None,
         }
 
@@ -260,10 +285,10 @@ def _samples(which: np.ndarray) -> str:
 
 
 def _added_up(texts: Iterable[str]) -> list[str]:
-    """Join the warnings of batches: those that differ only in the count they begin with become one."""
+    """Join the warnings of batches: those that differ only in the count of samples they begin with become one."""
     counts: dict[str, int | None] = {}
     for text in texts:
-        counted = _COUNTED.fullmatch(text)
+        counted = COUNTED.fullmatch(text)
         if counted is None:
             counts[text] = None
         else:

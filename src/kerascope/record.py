@@ -32,6 +32,8 @@ VARIABLES = {
 """Field of the record: its variable in a dataset."""
 RESERVED = frozenset({SAMPLE, "target_class", *VARIABLES.values()})
 """Names that no axis of a sample may have: they have a meaning of their own in datasets."""
+PER_SAMPLE = frozenset({"largest_sum", "log_scale", "noise"})
+"""Attributes that hold a list with one entry per sample."""
 
 # Several arrays as one ----------------------------------------------------------------
 
@@ -306,9 +308,7 @@ def taken_attrs(attrs: dict[str, Any], index: slice | Array, count: int) -> dict
             return value
         return value[index] if isinstance(index, slice) else [value[i] for i in index.tolist()]
 
-    chosen = dict(attrs)
-    if "largest_sum" in attrs:
-        chosen["largest_sum"] = taken(attrs["largest_sum"])
+    chosen = {name: taken(value) if name in PER_SAMPLE else value for name, value in attrs.items()}
     baseline = attrs.get("baseline")
     if isinstance(baseline, Mapping) and "output" in baseline:
         chosen["baseline"] = {**baseline, "output": taken(baseline["output"])}

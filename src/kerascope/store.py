@@ -286,7 +286,8 @@ def _marks(place: Path) -> dict[str, Any]:
     if not place.exists():
         raise BadInputError(f"There is no file or folder {str(place)!r}. Give the path of a saved result.")
     if not place.is_dir():
-        raise BadInputError(f"{str(place)!r} is a file. A saved result is a folder (a Zarr store).")
+        patterns = " Fitted patterns are opened by ks.Patterns.open(path)." if place.suffix == ".npz" else ""
+        raise BadInputError(f"{str(place)!r} is a file. A saved result is a folder (a Zarr store).{patterns}")
     try:
         with open(place / "zarr.json", encoding="utf-8") as file:
             marks = json.load(file).get("attributes", {})

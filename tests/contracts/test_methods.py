@@ -138,12 +138,12 @@ REFUSALS = [
         LRP,
         lambda case: "no_rule" in case.traits,
         ks.UnsupportedLayerError,
-        r"^LRP has no rule for '[^']+' \(\w+\)\. Use a method that only differentiates",
+        r"^LRP has no rule for '[^']+' \(\w+\)(\. Use a method that only differentiates|, and .* whole numbers)",
         "an operation that is known by its derivative alone: recurrence, attention, other normalisations, raw code",
     ),
     Refusal(
         DEEPLIFT,
-        lambda case: "no_rule" in case.traits and case.name != "softmax_inside",
+        lambda case: "no_rule" in case.traits and not ("integer_input" in case.traits or case.name == "softmax_inside"),
         ks.UnsupportedLayerError,
         r"^DeepLIFT has no rule for '[^']+' \(\w+\)\. Use a method that only differentiates",
         "an operation that is known by its derivative alone; a softmax is taken apart",
@@ -198,7 +198,7 @@ REFUSALS = [
         "which cells of two inputs go together is not defined",
     ),
     Refusal(
-        GRADIENTS,
+        [*GRADIENTS, *DEEPLIFT],
         lambda case: "integer_input" in case.traits,
         ks.IncompatibleMethodError,
         r"Input '[^']+' takes whole numbers \(int32\)",

@@ -247,5 +247,9 @@ def test_averaging_over_positions_is_said_where_they_matter(name, float64):
 
 
 def test_bad_options():
-    with pytest.raises(ks.BadInputError, match="channels must be at least 1"):
-        ks.ScoreCAM(channels=0)
+    for channels in (0, 1.5):
+        with pytest.raises(ks.BadInputError, match="channels must be a whole number of at least 1"):
+            ks.ScoreCAM(channels=channels)
+    for method in (ks.GradCAM, ks.ScoreCAM):
+        with pytest.raises(ks.BadInputError, match="relu must be True, False or None"):
+            method(relu="yes")

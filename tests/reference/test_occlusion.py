@@ -261,7 +261,8 @@ def test_what_does_not_fit(float64):
         ({"fill": 0.0, "groups": np.zeros((6, 6))}, ks.BadInputError, "int array"),
         ({"fill": 0.0, "groups": ("blocks", (2, 0))}, ks.BadInputError, "one positive size"),
         ({"fill": 0.0, "groups": "rows", "window": 2}, ks.BadInputError, "not both"),
-        ({"fill": 0.0, "fills": 0}, ks.BadInputError, "at least 1"),
+        ({"fill": 0.0, "fills": 0}, ks.BadInputError, "fills must be a whole number of at least 1; got 0"),
+        ({"fill": 0.0, "fills": 1.5}, ks.BadInputError, r"fills must be a whole number of at least 1; got 1\.5"),
     ]
     for options, error, words in wrong:
         with pytest.raises(error, match=words):

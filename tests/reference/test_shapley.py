@@ -255,6 +255,27 @@ def test_lime_warns_of_too_few_draws(float64):
     assert not any("do not settle" in text for text in bench("lime", baseline="zeros", draws=100).warnings)
 
 
+def test_the_standard_error_with_several_fills_is_that_of_the_orders(float64):
+    """Against repetition: fills take turns, so their spread is no error of sampling; odd and even draws."""
+    fills = 3 * samples((5,), 8, seed=5)
+    bench = Bench(mlp(), samples((5,), 2))
+    for draws in (32, 39):
+        found = [bench("shapley_sampling", baseline=fills, draws=draws, seed=seed) for seed in range(80)]
+        spread = np.std([e.values for e in found], axis=0, ddof=1)
+        claimed = np.sqrt(np.mean([e.standard_error**2 for e in found], axis=0))
+        ratio = np.sqrt(np.mean(spread**2) / np.mean(claimed**2))
+        assert 0.85 < ratio < 1.18, (draws, ratio)
+
+
+def test_few_pairs_for_a_fill_have_the_standard_error_of_independent_pairs(float64):
+    """With less than two pairs for each fill nothing is known of the spread within; it is the smaller one."""
+    fills = 3 * samples((5,), 8, seed=5)
+    bench = Bench(mlp(), samples((5,), 2))
+    few, enough = (bench("shapley_sampling", baseline=fills, draws=2 * pairs).standard_error for pairs in (15, 16))
+    assert np.mean(enough**2) < 0.8 * np.mean(few**2)
+    assert np.all(np.isnan(bench("shapley_sampling", baseline=fills, draws=2).standard_error))
+
+
 # Axioms ---------------------------------------------------------------------------------------
 
 
@@ -385,11 +406,11 @@ def test_too_many_players(float64):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ks.KernelSHAP(draws=1), "draws must be at least 2"),
-        (lambda: ks.ShapleySampling(draws=0), "draws must be at least 1"),
+        (lambda: ks.KernelSHAP(draws=1), "draws must be a whole number of at least 2"),
+        (lambda: ks.ShapleySampling(draws=0), "draws must be a whole number of at least 1"),
         (lambda: ks.LIME(width=0), "width above 0"),
         (lambda: ks.LIME(distance="manhattan"), "'cosine' or 'euclidean'"),
-        (lambda: ks.ExactShapley(fills=0), "fills must be at least 1"),
+        (lambda: ks.ExactShapley(fills=0), "fills must be a whole number of at least 1"),
     ],
 )
 def test_bad_options(make, message):

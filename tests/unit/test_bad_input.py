@@ -10,6 +10,7 @@ import pytest
 
 import kerascope as ks
 from kerascope.methods.session import Session
+from kerascope.registry import METHODS
 from tests.unit.models import draw, linear
 
 X = draw(5, 3, 2)
@@ -57,6 +58,11 @@ BAD = {
     "batch of truth": (dict(batch_size=True), ks.BadInputError, "batch_size must be a whole number.*got True"),
     "seed": (dict(seed=-1), ks.BadInputError, "seed must be a whole number of at least 0; got -1"),
     "no seed": (dict(seed=None), ks.BadInputError, "seed must be a whole number of at least 0; got None"),
+    "baseline of two lengths": (
+        dict(method="integrated_gradients", baseline=[[0, 0], [1]]),
+        ks.BadInputError,
+        r"baseline= must hold finite numbers.*got \[\[0, 0\], \[1\]\]",
+    ),
     "baseline": (
         dict(method="integrated_gradients", baseline=draw(2, 3)),
         ks.BadInputError,
@@ -71,6 +77,21 @@ BAD = {
         dict(method="lrp.z_box", low=-0.1, high=9.0),
         ks.BadInputError,
         rf"{int((X < -0.1).sum())} of 30 cells lie outside \[low, high\]; the input's range is -2\.\d+ to 1\.\d+",
+    ),
+    "bounds the wrong way": (
+        dict(method="lrp.z_box", low=5, high=-5),
+        ks.BadInputError,
+        r"low must be below high in every cell; got low=5 and high=-5",
+    ),
+    "a bound of no number": (
+        dict(method="lrp.z_box", low=np.full((3, 2), np.nan), high=9.0),
+        ks.BadInputError,
+        r"low must be below high in every cell; got low=<array \(3, 2\)> and high=9\.0",
+    ),
+    "bounds in a rule": (
+        dict(method=ks.LRP(ks.Composite([("*", ks.rules.ZBox(np.ones((3, 2)), 0.5))]))),
+        ks.BadInputError,
+        r"low must be below high in every cell",
     ),
     "no bounds": (dict(method="lrp.z_box"), ks.MissingBaselineError, r"z_box needs the bounds of the input: give low="),
     "no baseline": (dict(method="integrated_gradients"), ks.MissingBaselineError, "background=… .*or baseline='zeros'"),
@@ -123,3 +144,92 @@ def test_messages_read_as_sentences():
     with pytest.raises(ks.BadInputError) as caught:
         ks.explain(linear(), draw(5, 2, 3), "gradient")
     assert re.fullmatch(r"[^ ].*\.", str(caught.value))
+
+
+WHOLE = {
+    "smoothgrad": {"draws": 2.5},
+    "vargrad": {"draws": True},
+    "shapley_sampling": {"draws": 2.5},
+    "kernel_shap": {"draws": 2.5},
+    "lime": {"draws": "20"},
+    "shapley_exact": {"fills": 1.5},
+    "expected_gradients": {"draws": 2.5},
+}
+
+
+@pytest.mark.parametrize("method", WHOLE)
+def test_options_that_are_whole_numbers(method):
+    ((name, value),) = WHOLE[method].items()
+    with pytest.raises(ks.BadInputError, match=rf"^{name} must be a whole number of at least [12]; got {value!r}\.$"):
+        ks.explain(linear(), X, method, background=X, **WHOLE[method])
+    with pytest.raises(ks.BadInputError, match=rf"^{name} must be a whole number"):
+        type(METHODS[method])(**WHOLE[method])
+    assert type(METHODS[method])(**{name: np.int64(4)})
+
+
+FINITE = [
+    ("smoothgrad", "noise"),
+    ("squaregrad", "noise"),
+    ("lime", "width"),
+    ("lime", "ridge"),
+    ("lrp.epsilon", "epsilon"),
+    ("lrp.gamma", "gamma"),
+    ("lrp", "gamma"),
+]
+
+
+@pytest.mark.parametrize(("method", "name"), FINITE)
+@pytest.mark.parametrize("value", [np.nan, np.inf, "0.1", None, [1.0, 2.0]], ids=repr)
+def test_options_that_are_finite_numbers(method, name, value):
+    with pytest.raises(ks.BadInputError, match=rf"^{name} must be a finite number; got "):
+        ks.explain(linear(), X, method, background=X, **{name: value})
+
+
+@pytest.mark.parametrize("options", [{"alpha": np.nan}, {"beta": np.nan}, {"alpha": "2"}])
+def test_shares_of_alpha_beta_are_finite_numbers(options):
+    with pytest.raises(ks.BadInputError, match="must be a finite number"):
+        ks.LRP("alpha_beta", **options)
+
+
+def test_bounds_of_several_inputs():
+    inputs = [keras.Input((3,)), keras.Input((2,))]
+    model = keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(inputs)))
+    x = [np.full((2, 3), 0.5), np.full((2, 2), 0.5)]
+    bounds = {"low": [np.zeros(3), 0.2], "high": [np.ones(3), np.array([1.0, 0.1])]}
+    with pytest.raises(ks.BadInputError, match=r"low must be below high in every cell; got low=\[array"):
+        ks.explain(model, x, "lrp.z_box", **bounds)
+    ks.explain(model, x, "lrp.z_box", low=bounds["low"], high=1.0)
+
+
+def test_a_file_of_patterns_is_opened_elsewhere(tmp_path):
+    path = tmp_path / "patterns.npz"
+    path.write_bytes(b"PK")
+    with pytest.raises(ks.BadInputError, match=r"is a file\..*ks\.Patterns\.open"):
+        ks.open(path)
+
+
+def test_whole_numbers_as_input_are_told_what_works():
+    """Where a rule is missing for an embedding the advice must name what takes whole numbers."""
+    model = keras.Sequential(
+        [layers.Input((4,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(2)]
+    )
+    x, background = np.array([[0, 1, 2, 3], [4, 3, 2, 1]]), np.array([[1, 1, 1, 1], [0, 2, 2, 4]])
+    for method in ("lrp", "lrp.epsilon", "deeplift"):
+        with pytest.raises(ks.IncompatibleMethodError, match="whole numbers") as caught:
+            ks.explain(model, x, method, background=background)
+        text = str(caught.value)
+        assert "after its embedding" in text
+        assert not any(word in text for word in ("gradient", "smoothgrad", "Neuron"))
+        assert "occlusion" in text
+    for method in ("occlusion", "shapley_sampling", "kernel_shap"):
+        found = ks.explain(model, x, method, background=background)
+        assert np.any(found.values)
+        with pytest.raises(ks.IncompatibleMethodError, match=method):
+            ks.explain(model, x, "lrp")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
+def test_weights_of_rules_are_finite_numbers(value: float) -> None:
+    for rule, name in ((ks.rules.Epsilon, "epsilon"), (ks.rules.Gamma, "gamma")):
+        with pytest.raises(ks.BadInputError, match=f"{name} (must be a finite number|cannot be negative)"):
+            rule(value)

@@ -162,6 +162,15 @@ def test_numbers_per_sample_in_coords_and_attributes_are_chosen_too() -> None:
     assert e.attrs["largest_sum"] == [1.0, 2.0, 3.0, 4.0]
 
 
+@pytest.mark.parametrize("name", ["largest_sum", "log_scale", "noise"])
+def test_every_attribute_of_one_number_per_sample_is_chosen(name: str) -> None:
+    e = make(attrs={name: [[1.0, 5.0], [2.0, 6.0], [3.0, 7.0], [4.0, 8.0]]})
+    assert e[1:3].attrs[name] == [[2.0, 6.0], [3.0, 7.0]]
+    assert e[[3, 0]].attrs[name] == [[4.0, 8.0], [1.0, 5.0]]
+    assert e[2].attrs[name] == [[3.0, 7.0]]
+    assert make(attrs={name: None})[2].attrs[name] is None
+
+
 def test_a_slice_shares_memory() -> None:
     e = make()
     assert np.shares_memory(e[1:3].values, e.values)

@@ -263,11 +263,11 @@ def test_one_output_unit_is_that_unit_and_negative_logits_are_said():
     negative = int(np.sum(logits < 0))
     assert 0 < negative < 5
     with pytest.warns(ks.KerascopeWarning, match=f"one output unit; its logit is negative for {negative} sample"):
-        e = ks.explain(model, X, "gradient")
+        e = ks.explain(model, X, "input_x_gradient")
     assert e.target.tolist() == [0] * 5
     np.testing.assert_allclose(e.explained, logits, rtol=1e-4, atol=1e-5)
     assert e.attrs["target"]["text"] == "the one output unit"
-    positive = ks.explain(model, X[logits > 0], "gradient")
+    positive = ks.explain(model, X[logits > 0], "input_x_gradient")
     assert positive.warnings == ()
     with pytest.raises(ks.BadTargetError, match="A contrast needs an output with at least two classes"):
         ks.explain(model, X, "gradient", target=ks.Contrast())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import kerascope as ks
+from kerascope.report.words import sample_facts
+from kerascope.view.text import headline
 
 ALIKE, BIASED = "relevance follows positive contributions only", "derived for biases of at most 0"
 STANDARDISED = "of the samples may be standardised"
@@ -135,8 +138,208 @@ def test_a_baseline_of_zeros_for_standardised_data(method: str) -> None:
     assert not said(STANDARDISED, dense(2), samples(5), method, baseline="zeros")  # too few cells to say
 
 
+def test_a_fill_of_zeros_for_standardised_data() -> None:
+    model, x = dense(2, cells=60), samples(5, 60)
+    (text,) = said(STANDARDISED, model, x, "occlusion", fill="zeros")
+    assert text.startswith("5 of the samples")
+    assert not said(STANDARDISED, model, x, "occlusion", fill="linear")
+    assert not said(STANDARDISED, model, x, "occlusion", background=x)
+
+
 def test_a_baseline_of_zeros_for_players() -> None:
     model, x = dense(2, cells=60), samples(2, 60)
     options = {"groups": np.repeat(np.arange(4), 15)}
     assert said(STANDARDISED, model, x, "shapley_exact", baseline="zeros", **options)
     assert not said(STANDARDISED, model, x, "shapley_exact", background=x + 1.0, **options)
+
+
+# Counts over batches ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["kernel_shap", "lime"])
+def test_too_few_coalitions_are_said_alike_whatever_the_batches(method: str) -> None:
+    x, background = samples(4, 30), samples(3, 30) + 1
+    texts = [
+        said("do not settle", dense(2, cells=30), x, method, background=background, draws=20, batch_size=size)
+        for size in (4, 3, 1)
+    ]
+    assert len(texts[0]) == 1
+    assert "20 coalitions do not settle" in texts[0][0]
+    assert texts[1] == texts[2] == texts[0]
+
+
+def test_only_counts_of_samples_and_maps_are_added_up() -> None:
+    class Talks(ks.Gradient):
+        def attribute(self, session: Any, batch: Any) -> Any:
+            texts = ("2 samples are odd.", "1 of the samples is far.", "3 maps are empty.", "3 channels look dead.")
+            return dataclasses.replace(super().attribute(session, batch), warnings=texts)
+
+    found = explained(dense(2), samples(4), Talks(), batch_size=2).warnings
+    assert found == ("4 samples are odd.", "2 of the samples is far.", "6 maps are empty.", "3 channels look dead.")
+
+
+# What was explained -------------------------------------------------------------------
+
+NEGATIVE = "one output unit; its"
+PARTS = [
+    "lrp",
+    "lrp.epsilon",
+    "lrp.alpha2_beta1",
+    "input_x_gradient",
+    "integrated_gradients",
+    "expected_gradients",
+    "deeplift",
+    "shapley_sampling",
+    "kernel_shap",
+]
+NO_PARTS = [
+    *("gradient", "saliency", "smoothgrad", "squaregrad", "vargrad", "noisegrad", "guided_backprop", "deconvnet"),
+    *("deep_taylor", "lrp.excitation_backprop", "lrp.z_plus", "lrp.flat", "random", "input", "edges", "lime"),
+]
+
+
+def one_unit(activation: str | None = None) -> Any:
+    """A ReLU network with one output, negative for some of `samples()`."""
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dense(1, activation=activation),
+        ]
+    )
+    rng = np.random.default_rng(3)
+    model.set_weights([rng.normal(size=w.shape) / np.sqrt(len(w)) * (w.ndim > 1) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("method", PARTS)
+def test_a_negative_logit_where_values_are_parts_of_it(method: str) -> None:
+    e = explained(one_unit("sigmoid"), samples(9), method, background=samples(3) + 1)
+    count = int(np.sum(e.explained < 0))
+    assert 1 < count < 9
+    (text,) = [text for text in e.warnings if NEGATIVE in text]
+    assert f"its logit is negative for {count} samples" in text
+    assert text.endswith("positive values speaking for the class and negative ones against it.")
+    assert not said(NEGATIVE, one_unit("sigmoid"), samples(9)[e.explained > 0], method, background=samples(3) + 1)
+
+
+@pytest.mark.parametrize("method", NO_PARTS)
+def test_a_negative_logit_where_values_are_no_parts_of_it(method: str) -> None:
+    assert not said(NEGATIVE, one_unit("sigmoid"), samples(9), method, background=samples(3) + 1)
+
+
+def test_a_negative_output_is_no_logit_of_a_class() -> None:
+    (text,) = said(NEGATIVE, one_unit("tanh"), samples(9), "input_x_gradient")
+    assert "its output is negative for" in text
+    assert text.endswith("positive values raising it and negative ones lowering it.")
+    assert "logit" not in text
+    assert "class" not in text
+    assert not said(NEGATIVE, one_unit(), samples(9), ks.LRP("epsilon", start="one"))
+
+
+def test_deep_taylor_advises_a_contrast_only_where_there_is_one() -> None:
+    positive = "logits are not positive"
+    (text,) = said(positive, one_unit(), samples(9), "deep_taylor")
+    assert "contrast" not in text
+    assert text.endswith("Use lrp.")
+    (text,) = said(positive, dense(3), samples(9), "deep_taylor", target=0)
+    assert text.endswith("Explain a contrast, or use lrp.")
+    (text,) = said(positive, dense(3), samples(9), "deep_taylor", target=ks.Contrast(0, 1))
+    assert text.endswith("Use lrp.")
+
+
+SATURATED = "explained probability"
+
+
+@pytest.mark.parametrize("method", ["gradient", "occlusion"])
+def test_saturated_probabilities(method: str) -> None:
+    import keras
+
+    inputs = keras.Input((12,))
+    top = keras.layers.Dense(2, name="top")(inputs)
+    both = keras.layers.Average()([keras.layers.Softmax(name="first")(top), keras.layers.Softmax()(2 * top)])
+    model = keras.Model(inputs, both)
+    model.set_weights([np.stack([np.ones(12), -np.ones(12)], axis=1), np.zeros(2)])
+    x = np.array([[1.0], [-1.0], [0.01], [0.0]], "float32") * np.ones((1, 12), "float32")
+    options = {"fill": "zeros"} if method == "occlusion" else {}
+    for target in (0, ks.Neuron("first", 0)):
+        (text,) = said(SATURATED, model, x, method, target=target, **options)
+        assert "is above 0.999 or below 0.001 for 2 samples" in text
+        assert "Explain the logit" in text
+        assert not said(SATURATED, model, x[2:], method, target=target, **options)
+        assert not said(SATURATED, model, x, "random", target=target)
+    assert not said(SATURATED, model, x, method, target=ks.Neuron("top", 0), **options)
+    last = keras.Model(inputs, keras.layers.Softmax()(top))
+    assert not said(SATURATED, last, x, method, **options)
+
+
+def test_the_noise_is_recorded() -> None:
+    x = samples(4) * np.array([[1.0], [2.0], [3.0], [4.0]], "float32")
+    e = explained(dense(2), x, "smoothgrad", draws=2, noise=0.2, batch_size=3)
+    np.testing.assert_allclose(e.attrs["noise"], 0.2 * np.ptp(x, axis=1), rtol=1e-6)
+    assert e[2].attrs["noise"] == [e.attrs["noise"][2]]
+    e = explained(dense(2), x, "vargrad", draws=2, background=x[:2])
+    np.testing.assert_allclose(e.attrs["noise"], np.full(4, 0.1 * np.ptp(x[:2])), rtol=1e-6)
+    assert explained(dense(2), x, "gradient").attrs["noise"] is None
+
+
+# The kind of number explained ---------------------------------------------------------
+
+
+def heads() -> dict[str, tuple[Any, str]]:
+    """Models by what their heads end in, and the word for what is explained of them."""
+    import keras
+
+    layers = keras.layers
+    x = keras.Input((3,))
+
+    def dense(activation: str | None = None, units: int = 2) -> Any:
+        return layers.Dense(units, activation=activation)(x)
+
+    found = {
+        "linear": (dense(), "logit"),
+        "softmax": (dense("softmax"), "logit"),
+        "sigmoid": (dense("sigmoid", 1), "logit"),
+        "log softmax": (dense("log_softmax"), "logit"),
+        "reshaped, summed, scaled": (
+            layers.Rescaling(0.5)(layers.Add()([dense(), layers.Reshape((2,))(dense())])),
+            "logit",
+        ),
+        "largest": (layers.Maximum()([dense(), dense()]), "logit"),
+        "tanh": (dense("tanh"), "output"),
+        "relu": (dense("relu"), "output"),
+        "average of probabilities": (layers.Average()([dense("softmax"), dense("softmax")]), "output"),
+        "clipped": (keras.ops.clip(dense("softmax"), 0.01, 0.99), "output"),
+        "rescaled": (layers.Rescaling(100.0)(dense("softmax")), "output"),
+        "logit and probability": (layers.Add()([dense(), dense("sigmoid")]), "output"),
+        "input and logit": (layers.Add()([x, dense(units=3)]), "output"),
+        "a product": (layers.Multiply()([dense(), dense("sigmoid")]), "output"),
+        "not a layer's": (keras.ops.sum(x, axis=1, keepdims=True), "output"),
+    }
+    return {name: (keras.Model(x, head), word) for name, (head, word) in found.items()}
+
+
+def test_the_word_for_what_is_explained() -> None:
+    for name, (model, word) in heads().items():
+        e = explained(model, samples(2, 3), "random")
+        assert e.attrs["output"]["explained"] == word, name
+        assert f", {word} " in headline(e, 0, 0, "Sample 0"), name
+        facts = {fact.term: fact.text for fact in sample_facts(e, 0, 0, 1.0)}
+        assert facts["Explained number"].startswith(f"{word} "), name
+
+
+def test_the_word_for_a_function_of_several_heads() -> None:
+    import keras
+
+    x = keras.Input((3,))
+    logits, odds = keras.layers.Dense(2, activation="softmax")(x), keras.layers.Dense(1, activation="tanh")(x)
+
+    def first(z: Any) -> Any:
+        return z[0][:, 0] if isinstance(z, list) else z[:, 0]
+
+    both = explained(keras.Model(x, [logits, odds]), samples(2, 3), "random", target=first)
+    assert both.attrs["output"]["explained"] == "output"
+    alone = explained(keras.Model(x, logits), samples(2, 3), "random", target=first)
+    assert alone.attrs["output"]["explained"] == "logit"

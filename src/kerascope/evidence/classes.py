@@ -15,7 +15,7 @@ from kerascope.errors import counted
 from kerascope.evidence import grouping, sentences
 from kerascope.evidence.pages import facts_of_test
 from kerascope.explanation import Explanation
-from kerascope.record import each
+from kerascope.record import PER_SAMPLE, each
 from kerascope.report.build import Telling, build
 from kerascope.report.data import Curve, Page, Plain, Ranked, Stretch, Tables
 from kerascope.report.html import refuse_existing, write
@@ -73,7 +73,7 @@ def means(cohort: Cohort) -> Explanation:
     def of(arrays: Any) -> Any:
         return each(mean, arrays)
 
-    attrs = {key: value for key, value in e.attrs.items() if key != "largest_sum"}
+    attrs = {key: value for key, value in e.attrs.items() if key not in PER_SAMPLE}
     if attrs.get("baseline"):
         attrs["baseline"] = {**attrs["baseline"], "output": []}
     names = np.array([group_name(cohort, label) for label in labels], dtype=object)

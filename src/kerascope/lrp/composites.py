@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from keras import ops
 
 from kerascope.errors import BadInputError, IncompatibleMethodError, UnsupportedLayerError
 from kerascope.lrp import engine
-from kerascope.lrp.rules import Bias, Epsilon, Pass, Rule, Site, ZBox
+from kerascope.lrp.rules import Bias, Epsilon, Flat, Pass, Rule, Site, WSquare, ZBox
 from kerascope.model.canonize import input_path
 from kerascope.model.graph import Graph, Node, as_tuple
 from kerascope.model.primitives import (
@@ -94,6 +94,12 @@ class Composite:
         """Return the rule of a node, None where no selector matches."""
         return next((rule for selector, rule in self.rules if _matches(selector, node, first)), None)
 
+    @property
+    def is_one_signed(self) -> bool:
+        """Whether above the first layer no rule tells what raises the output from what lowers it."""
+        above = [rule for selector, rule in self.rules if selector is not first_layer]
+        return bool(above) and all(rule.only_positive or isinstance(rule, (Flat, WSquare)) for rule in above)
+
     def __repr__(self) -> str:
         """Show selector and rule, in order."""
         return f"Composite({', '.join(f'{_selector_text(s)}: {rule}' for s, rule in self.rules)})"
@@ -134,7 +140,7 @@ def first_layers(graph: Graph) -> frozenset[str]:
     return frozenset(node.name for node in graph if kernels(node) and node.inputs[0] in fresh)
 
 
-def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str) -> Assignment:
+def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str, whole: bool = False) -> Assignment:
     """Give every node of a graph its handler.
 
     Args:
@@ -142,6 +148,7 @@ def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str)
         composite: the rules of the kernel layers.
         bias: replaces the bias convention of every rule; None leaves each rule its own.
         dtype: the precision of the graph.
+        whole: whether an input takes whole numbers, for the advice where there is no rule.
 
     Raises:
         UnsupportedLayerError: if an operation has no rule; the message names it and says what to do.
@@ -161,7 +168,7 @@ def assign(graph: Graph, composite: Composite, *, bias: Bias | None, dtype: str)
             handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
             chosen.update({node.name: rule} if kernels(node) else {})
         else:
-            handlers[node.name], text = _weightless(node, graph)
+            handlers[node.name], text = _weightless(node, graph, whole=whole)
         table.append((node, text))
     return Assignment(handlers, tuple(table), chosen)
 
@@ -228,7 +235,7 @@ def _chosen_rule(node: Node, composite: Composite, first: frozenset[str], *, pas
     return rule
 
 
-def _weightless(node: Node, graph: Graph) -> tuple[Handler, str]:
+def _weightless(node: Node, graph: Graph, *, whole: bool) -> tuple[Handler, str]:
     op = node.op
     if isinstance(op, Activation):
         return engine.pass_handler, "pass"
@@ -251,12 +258,18 @@ def _weightless(node: Node, graph: Graph) -> tuple[Handler, str]:
             signal
         ), "half to each" if signal is None else f"all to input {signal + 1}, the gate gets none"
     if isinstance(op, Opaque):
-        raise unsupported(node, "LRP")
+        raise unsupported(node, "LRP", whole=whole)
     return plain, "derivative"
 
 
-def unsupported(node: Node, method: str) -> UnsupportedLayerError:
-    """Return the error for an operation without a rule."""
+def unsupported(node: Node, method: str, *, whole: bool = False) -> UnsupportedLayerError:
+    """Return the error for an operation without a rule; ``whole``: an input takes whole numbers."""
+    if whole:
+        return UnsupportedLayerError(
+            f"{method} has no rule for {node.name!r} ({node.op.label}), and the model takes whole numbers, by which "
+            "nothing can be differentiated. Use a method that only asks for outputs (occlusion, shapley_sampling, "
+            "kernel_shap), or explain the part of the model after its embedding."
+        )
     return UnsupportedLayerError(
         f"{method} has no rule for {node.name!r} ({node.op.label}). Use a method that only differentiates "
         "(gradient, integrated_gradients, smoothgrad) or only asks for outputs (occlusion), or explain the "
@@ -324,6 +337,27 @@ def bound_arrays(value: Any, shapes: Sequence[tuple[int, ...]], dtype: str, name
                 f"{name}= has shape {np.shape(bound)}, which does not broadcast against one sample of shape {shape}."
             ) from error
     return arrays
+
+
+def check_order(low: Any, high: Any, arrays: Iterable[tuple[Any, Any]] = ()) -> None:
+    """Refuse bounds of which the lower is above the upper, or that are no numbers.
+
+    Args:
+        low: the lower bound as it was given.
+        high: the upper bound.
+        arrays: both as arrays, for each input; without, they are numbers.
+
+    Raises:
+        BadInputError: they do not bound anything.
+    """
+    if not all(np.all(np.asarray(one) <= np.asarray(two)) for one, two in arrays or [(low, high)]):
+        came = " and ".join(
+            f"{name}=<array {value.shape}>" if getattr(value, "shape", ()) else f"{name}={value!r:.60}"
+            for name, value in (("low", low), ("high", high))
+        )
+        raise BadInputError(
+            f"low must be below high in every cell; got {came}. Give the least and the largest value a cell can take."
+        )
 
 
 def zbox(method: Any) -> Rule:

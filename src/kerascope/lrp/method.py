@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import keras
 import numpy as np
 from keras import ops
 
 from kerascope import backend
-from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, unknown_name
+from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, finite, unknown_name
 from kerascope.lrp import composites, rules
 from kerascope.lrp.composites import Assignment, Composite, convolutions, first_layer, kernels
 from kerascope.methods import inside
@@ -156,6 +159,11 @@ class LRP(Method):
         """See `Method.exact_on_linear`."""
         return self.composite in ("zero", "epsilon") and self.start != "one"
 
+    @property
+    def shares_out(self) -> bool:
+        """See `Method.shares_out`; not under rules that leave every share the sign of the output."""
+        return super().shares_out and (self.start or self._preset.start) == "logit" and not self._rules.is_one_signed
+
     def __post_init__(self) -> None:
         """Check the fields, and that none is set that the composite does not read."""
         if isinstance(self.composite, str):
@@ -166,8 +174,12 @@ class LRP(Method):
             raise BadInputError(f"bias must be 'absorb' or 'ignore'; got {self.bias!r}.")
         if self.start not in (None, "logit", "one"):
             raise BadInputError(f"start must be 'logit' or 'one'; got {self.start!r}.")
+        for name in ("epsilon", "gamma", "alpha", "beta"):
+            finite(getattr(self, name), name)
         if self.epsilon < 0 or self.gamma < 0:
             raise BadInputError(f"epsilon and gamma cannot be negative; got {self.epsilon} and {self.gamma}.")
+        if isinstance(self.low, numbers.Real) and isinstance(self.high, numbers.Real):
+            composites.check_order(self.low, self.high)
 
     def _check_unread(self, preset: Preset) -> None:
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
@@ -216,6 +228,7 @@ class LRP(Method):
         for bounds in [rule.bounds for _, rule in self._rules.rules if rule.bounds is not None]:
             lows = composites.bound_arrays(bounds[0], shapes, session.view.dtype, "low")
             highs = composites.bound_arrays(bounds[1], shapes, session.view.dtype, "high")
+            composites.check_order(*bounds, zip(lows, highs, strict=True))
             for array, low, high in zip(inputs, lows, highs, strict=True):
                 outside = int(np.sum((array < low) | (array > high)))
                 if outside:
@@ -237,7 +250,7 @@ class LRP(Method):
             bias = self._preset.bias
         dtype = session.view.dtype
         with exact(dtype):
-            return composites.assign(graph, self._rules, bias=bias, dtype=dtype)
+            return composites.assign(graph, self._rules, bias=bias, dtype=dtype, whole=_takes_whole(session))
 
     def rule_table(self, session: Session) -> list[dict[str, str]]:
         """See `Method.rule_table`."""
@@ -265,7 +278,7 @@ class LRP(Method):
             largest=largest,
             explained=explained,
             logits=list(logits),
-            warnings=(*self._about_network(session, selection.graph), *self._warnings(explained)),
+            warnings=(*self._about_network(session, selection.graph), *self._warnings(explained, selection)),
         )
 
     def _relevance(
@@ -330,8 +343,13 @@ class LRP(Method):
             "take a composite with another rule on top (lrp.epsilon_plus, lrp), or deeplift.",
         )
 
-    def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
+    def _warnings(self, explained: np.ndarray, selection: Selection) -> tuple[str, ...]:
         return ()
+
+
+def _takes_whole(session: Session) -> bool:
+    """Whether an input of the model takes whole numbers."""
+    return not all(keras.backend.is_float_dtype(spec.dtype) for spec in session.view.signature.specs)
 
 
 def _with_positive_bias(graph: Graph) -> list[str]:
@@ -363,6 +381,11 @@ class DeepTaylor(LRP):
     axioms: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str] = "ReLU networks"
     promise: ClassVar[str] = "the positive part of the explained number less what was absorbed"
+
+    @property
+    def shares_out(self) -> bool:
+        """See `Method.shares_out`: of a negative number nothing is."""
+        return False
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
@@ -396,11 +419,14 @@ class DeepTaylor(LRP):
         start = super()._start(seed, logits, explained)
         return start * ops.reshape(positive, (-1,) + (1,) * (len(logits.shape) - 1))
 
-    def _warnings(self, explained: np.ndarray) -> tuple[str, ...]:
+    def _warnings(self, explained: np.ndarray, selection: Selection) -> tuple[str, ...]:
         negative = int(np.sum(explained <= 0))
         if not negative:
             return ()
+        graph = selection.graph
+        units = math.prod(size or 1 for size in graph.shapes[graph.outputs[0]][1:])
+        advice = "Explain a contrast, or use lrp." if selection.kind == "class" and units > 1 else "Use lrp."
         return (
             f"{negative} explained logits are not positive: Deep Taylor decomposition starts from max(logit, "
-            "0), so their maps are zero. Explain a contrast, or use lrp.",
+            f"0), so their maps are zero. {advice}",
         )

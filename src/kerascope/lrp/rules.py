@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from keras import ops
 
-from kerascope.errors import BadInputError
+from kerascope.errors import BadInputError, finite
 from kerascope.model.primitives import Affine, Tensor
 
 Bias = Literal["absorb", "ignore"]
@@ -145,6 +145,11 @@ class Epsilon(Rule):
     epsilon: float = 1e-6
     bias: Bias = "absorb"
 
+    def __post_init__(self) -> None:
+        """Check the stabiliser."""
+        if finite(self.epsilon, "epsilon") < 0:
+            raise BadInputError(f"epsilon cannot be negative; got {self.epsilon}.")
+
     def branches(self, site: Site) -> tuple[Branch, ...]:
         """See `Rule.branches`."""
         term = Term(_same, site.op.kernel, original=True)
@@ -159,12 +164,17 @@ class Gamma(Rule):
     x- (W + g W+), bias b + g b-. Outputs with z = 0 absorb what reaches them.
 
     Args:
-        gamma: g; 0 is LRP-0, infinity the positive (negative) part alone.
+        gamma: g; 0 is LRP-0, and the larger it is, the nearer to the positive (negative) part alone.
         bias: as in `Epsilon`.
     """
 
     gamma: float = 0.25
     bias: Bias = "absorb"
+
+    def __post_init__(self) -> None:
+        """Check the weight."""
+        if finite(self.gamma, "gamma") < 0:
+            raise BadInputError(f"gamma cannot be negative; got {self.gamma}.")
 
     def branches(self, site: Site) -> tuple[Branch, ...]:
         """See `Rule.branches`."""

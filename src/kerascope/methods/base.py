@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ AXIOMS = {
     "symmetry": "cells that play the same part and hold the same value get the same",
 }
 """The properties a method may promise, each in a sentence."""
+
+COUNTED = re.compile(r"\A(\d+) ((?:of the )?(?:samples?|maps?|explained)\b.*)", re.DOTALL)
+"""A warning that begins with how many of a batch's samples or maps it is about; no other number is added up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,9 @@ class Attribution:
     what was ``absorbed`` (B, T) is taken off; None where nothing is promised. ``explained`` (B, T) and
     ``logits``: the explained numbers and tensors, where the method computed them on the way. ``largest``
     (B, T): the largest sum of absolute relevance over any operation. ``log_scale`` (B, T): the logarithm of what
-    the values were divided by. ``warnings`` that differ only in the
-    count they begin with are added up over batches.
+    the values were divided by. ``noise`` (B,), or (B, number of inputs) where there are several: the standard deviation
+    of the noise on the input. Of ``warnings`` that begin with a count of samples or maps (see `COUNTED`) and differ in
+    that alone the counts are added up over batches.
     """
 
     values: Arrays
@@ -72,6 +77,7 @@ class Attribution:
     logits: list[np.ndarray] | None = None
     largest: np.ndarray | None = None
     log_scale: np.ndarray | None = None
+    noise: np.ndarray | None = None
     standard_error: Arrays | None = None
     group_values: np.ndarray | None = None
     layer_map: np.ndarray | None = None
@@ -127,6 +133,11 @@ class Method(ABC):
         Methods without a baseline promise w * x.
         """
         return False
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether the values are shares of the explained number: positive ones raise it, negative ones lower it."""
+        return bool(self.promise)
 
     def depends_on_seed(self, session: Session) -> bool:
         """Whether another seed gives other maps here."""

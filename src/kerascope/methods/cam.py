@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerascope import backend
-from kerascope.errors import IncompatibleMethodError, unknown_name
+from kerascope.errors import BadInputError, IncompatibleMethodError, unknown_name
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
 from kerascope.model.axes import Along, Axes
@@ -37,6 +37,11 @@ class ActivationMap(Method):
     needs: ClassVar[str] = "a layer with spatial axes; one input"
     rectified: ClassVar[bool] = True
     by_gradient: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.relu not in (None, True, False):
+            raise BadInputError(f"relu must be True, False or None (as in the paper); got {self.relu!r}.")
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""

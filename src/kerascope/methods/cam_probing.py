@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from kerascope.errors import BadInputError, IncompatibleMethodError
+from kerascope.errors import IncompatibleMethodError, whole
 from kerascope.methods.base import Batch
 from kerascope.methods.cam import ActivationMap, spatial_axes
 from kerascope.methods.session import Session
@@ -42,8 +42,9 @@ class ScoreCAM(ActivationMap):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.channels is not None and self.channels < 1:
-            raise BadInputError(f"channels must be at least 1; got {self.channels}.")
+        super().__post_init__()
+        if self.channels is not None:
+            whole(self.channels, "channels", 1)
 
     @property
     def caveats(self) -> tuple[str, ...]:

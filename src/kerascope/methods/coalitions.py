@@ -10,7 +10,7 @@ import numpy as np
 
 from kerascope import baseline as baselines
 from kerascope import groups as grouping
-from kerascope.errors import BadInputError, IncompatibleMethodError, counted
+from kerascope.errors import IncompatibleMethodError, counted, whole
 from kerascope.groups import Groups
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.path import refuse_baselines, said_of_baselines
@@ -85,8 +85,7 @@ class CoalitionMethod(Method):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.fills < 1:
-            raise BadInputError(f"fills must be at least 1; got {self.fills}.")
+        whole(self.fills, "fills", 1)
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
@@ -124,7 +123,7 @@ class CoalitionMethod(Method):
 
     def fills_of(self, session: Session, seed: int) -> tuple[np.ndarray, str]:
         """Return what stands for absent players (F, *S), and in words."""
-        asked = baselines.Asked(self.called)
+        asked = baselines.Asked(self.called, cells=True)
         if self.baseline is not None or session.background is None:
             if self.baseline is None:
                 raise asked.missing()

@@ -173,13 +173,13 @@ class _Multiplied(Method):
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
-        self._plan(session, session.view.logits)
         for spec in session.view.signature.specs:
             if not keras.backend.is_float_dtype(spec.dtype):
                 raise IncompatibleMethodError(
                     f"Input {spec.name!r} takes whole numbers ({spec.dtype}), between which there is no difference "
                     "to share out. Explain the part of the model after its embedding, or use occlusion."
                 )
+        self._plan(session, session.view.logits)
         self.references(session)
 
     def check_selection(self, selection: Selection) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from kerascope.errors import BadInputError
+from kerascope.errors import BadInputError, finite, whole
 from kerascope.methods.base import Attribution, Batch
 from kerascope.methods.coalitions import CoalitionMethod
 from kerascope.methods.session import Session
@@ -50,11 +50,9 @@ class LIME(CoalitionMethod):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        if self.draws < 2 or self.width <= 0 or self.ridge < 0:
-            raise BadInputError(
-                "draws must be at least 2, width above 0 and ridge at least 0; got "
-                f"{self.draws}, {self.width} and {self.ridge}."
-            )
+        whole(self.draws, "draws", 2)
+        if finite(self.width, "width") <= 0 or finite(self.ridge, "ridge") < 0:
+            raise BadInputError(f"lime needs width above 0 and ridge at least 0; got {self.width} and {self.ridge}.")
         if self.distance not in ("cosine", "euclidean"):
             raise BadInputError(f"distance must be 'cosine' or 'euclidean'; got {self.distance!r}.")
 
@@ -66,8 +64,8 @@ class LIME(CoalitionMethod):
         notes: tuple[str, ...] = ()
         if rank < game.count + 1:
             notes = (
-                f"{self.draws} coalitions do not settle the coefficients of {game.count} players: of the solutions the "
-                "smallest was taken. Give more draws, a ridge, or group cells.",
+                f"As few as {self.draws} coalitions do not settle the coefficients of {game.count} players: of the "
+                "solutions the smallest was taken. Give more draws, a ridge, or group cells.",
             )
         return self.attribution(game, text, values, error, notes)
 

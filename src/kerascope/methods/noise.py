@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from kerascope.errors import BadInputError
-from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.errors import BadInputError, finite, whole
+from kerascope.methods.base import COUNTED, Attribution, Batch, Method
 from kerascope.methods.gradient import Gradient
 from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
@@ -59,8 +58,9 @@ class _OverNoise(Wrapped):
     def __post_init__(self) -> None:
         """Check the fields."""
         check_base(self.base)
-        if self.draws < 1 or self.noise < 0:
-            raise BadInputError(f"draws must be at least 1 and noise at least 0; got {self.draws} and {self.noise}.")
+        whole(self.draws, "draws", 1)
+        if finite(self.noise, "noise") < 0:
+            raise BadInputError(f"noise must be at least 0; got {self.noise}.")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -83,6 +83,7 @@ class _OverNoise(Wrapped):
             standard_error=tuple(error.astype(dtype) for _, error in found),
             explained=batch.selection.numbers_own(logits),
             logits=logits,
+            noise=_per_sample(scales, len(batch)),
             warnings=of_copies(said),
         )
 
@@ -97,7 +98,7 @@ class _OverNoise(Wrapped):
 
 def of_copies(said: Iterable[str]) -> tuple[str, ...]:
     """Return what a base method warned of, each once; a count it begins with was one of copies."""
-    return tuple(dict.fromkeys(re.sub(r"^\d+ ", "Of the noisy copies, some ", text) for text in said))
+    return tuple(dict.fromkeys(COUNTED.sub(r"Of the noisy copies, some \2", text) for text in said))
 
 
 def check_base(base: Any) -> None:
@@ -156,7 +157,8 @@ class VarGrad(_OverNoise):
     """VarGrad: the variance of a method's maps over noisy copies of the input; no sign.
 
     V = mean over k of (base(x + e_k) - S)^2 with S the mean: divisor n; noise as in `SmoothGrad`. Zero for a linear
-    model.
+    model. The standard error sqrt((m4 - V^2) / n), m4 the fourth moment, is itself an estimate: with few
+    draws it comes out too small on average, by about a seventh with 20 draws and a twentieth with 50.
 
     Args:
         base: the method.
@@ -180,6 +182,12 @@ def _spread(session: Session, number: int, x: np.ndarray) -> np.ndarray:
         return np.asarray(np.ptp(session.background[number]))
     spread = np.ptp(x.reshape(len(x), -1), axis=1)
     return np.asarray(spread).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _per_sample(scales: list[np.ndarray], rows: int) -> np.ndarray:
+    """Return the standard deviations of the noise (B,), or (B, number of inputs) where there are several."""
+    columns = [np.broadcast_to(scale.reshape(-1).astype("float64"), rows) for scale in scales]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
 def _noisy(batch: Batch, scales: list[np.ndarray], which: np.ndarray, index: np.ndarray) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerascope import baseline as baselines
-from kerascope.errors import BadInputError, counted
+from kerascope.errors import BadInputError, counted, whole
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.sampling import Moments, add_rows
 from kerascope.methods.session import Arrays, Session
@@ -256,8 +256,7 @@ class ExpectedGradients(Method):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.draws < 1:
-            raise BadInputError(f"draws must be at least 1; got {self.draws}.")
+        whole(self.draws, "draws", 1)
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerascope import baseline as baselines
 from kerascope import groups as grouping
-from kerascope.errors import BadInputError, IncompatibleMethodError, counted
+from kerascope.errors import BadInputError, IncompatibleMethodError, counted, whole
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.imputation import interpolated
 from kerascope.methods.path import said_of_baselines
@@ -58,8 +58,7 @@ class Occlusion(Method):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.fills < 1:
-            raise BadInputError(f"fills must be at least 1; got {self.fills}.")
+        whole(self.fills, "fills", 1)
         if not _is_cells(self.groups) and (self.window is not None or self.stride is not None):
             raise BadInputError("Give either window= and stride=, or groups=, not both.")
 
@@ -132,7 +131,7 @@ class Occlusion(Method):
 
         For interpolation that is the noise that is added to it.
         """
-        asked = baselines.Asked("occlusion", "fill", also=("linear",))
+        asked = baselines.Asked("occlusion", "fill", also=("linear",), cells=True)
         if self._interpolates:
             return np.random.default_rng((seed, 1)).normal(size=(1, *session.shapes[0])), False, ""
         if self.fill is not None:

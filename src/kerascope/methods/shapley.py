@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kerascope.errors import BadInputError
+from kerascope.errors import BadInputError, whole
 from kerascope.groups import Groups
 from kerascope.methods.base import Attribution, Batch
 from kerascope.methods.coalitions import CoalitionMethod, Game
@@ -98,7 +98,8 @@ class ShapleySampling(_Shapley):
 
     Orders come in pairs, each with its reverse; the fills take turns over the pairs. Every order telescopes, so the
     values add up to f(x) - mean f(fills) for any number of draws, the mean over the fills as often as they were used.
-    The standard error is that of the mean over pairs.
+    The standard error is that of the mean over pairs, from their spread within each fill: the fills themselves are
+    given, not sampled. With less than two pairs for each fill it is that of independent pairs, which is larger.
 
     Args:
         groups: who the players are: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array.
@@ -121,28 +122,35 @@ class ShapleySampling(_Shapley):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        if self.draws < 1:
-            raise BadInputError(f"draws must be at least 1; got {self.draws}.")
+        whole(self.draws, "draws", 1)
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         game, text = self.game(session.quiet, batch)
         shape = (len(batch), batch.selection.count, game.count)
-        pairs = -(-self.draws // 2)
-        moments, total = Moments(shape), np.zeros(shape)
-        rows = np.arange(len(batch))
-        for pair, orders in self._pairs(batch.seed, game.count):
-            gains = [self._gains(game, order, pair % len(game.fills)) for order in orders]
-            total += sum(gains)
-            moments.add(np.full(len(batch), pair), rows, np.mean(gains, axis=0))
-            session.told((pair + 1) / pairs)
-        return self.attribution(game, text, total / self.draws, moments.error(pairs))
+        pairs, fills = -(-self.draws // 2), len(game.fills)
+        every, total, within = Moments(shape), np.zeros(shape), np.zeros(shape)
+        rows, done = np.arange(len(batch)), 0
+        for fill in range(min(fills, pairs)):
+            own, number = Moments(shape), 0
+            for number, orders in enumerate(self._pairs(batch.seed, game.count, fill, fills)):
+                gains = [self._gains(game, order, fill) for order in orders]
+                total += sum(gains)
+                every.add(np.full(len(batch), done), rows, np.mean(gains, axis=0))
+                own.add(np.full(len(batch), number), rows, np.mean(gains, axis=0))
+                done += 1
+                session.told(done / pairs)
+            within += (number + 1) * own.variance(number + 1)
+        error = every.error(pairs) if pairs < 2 * fills else np.sqrt(within / (pairs - fills) / pairs)
+        return self.attribution(game, text, total / self.draws, error)
 
-    def _pairs(self, seed: int, count: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+    def _pairs(self, seed: int, count: int, fill: int, fills: int) -> Iterator[list[np.ndarray]]:
+        """Yield the pairs of orders in which it is a fill's turn."""
         rng = np.random.default_rng((seed, 2))
         for pair in range(-(-self.draws // 2)):
             order = rng.permutation(count)
-            yield pair, [order, order[::-1]][: self.draws - 2 * pair]
+            if pair % fills == fill:
+                yield [order, order[::-1]][: self.draws - 2 * pair]
 
     def _gains(self, game: Game, order: np.ndarray, fill: int) -> np.ndarray:
         """Return what each player adds when players join in an order (B, T, G)."""
@@ -190,8 +198,8 @@ class KernelSHAP(_Shapley):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        if self.draws is not None and self.draws < 2:
-            raise BadInputError(f"draws must be at least 2; got {self.draws}.")
+        if self.draws is not None:
+            whole(self.draws, "draws", 2)
 
     def check_players(self, session: Session, groups: Groups) -> None:
         """See `CoalitionMethod.check_players`."""
@@ -222,8 +230,8 @@ class KernelSHAP(_Shapley):
         notes: tuple[str, ...] = ()
         if rank < game.count - 1:
             notes = (
-                f"{len(present)} coalitions do not settle {game.count} players: of the solutions the smallest was "
-                "taken. Give more draws, or group cells.",
+                f"As few as {len(present)} coalitions do not settle {game.count} players: of the solutions the "
+                "smallest was taken. Give more draws, or group cells.",
             )
         return self.attribution(game, text, values, None if exact else error, notes)
 

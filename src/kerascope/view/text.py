@@ -79,7 +79,7 @@ def is_class(explanation: Explanation) -> bool:
 
 
 def explained_word(explanation: Explanation) -> str:
-    """Return what kind of number was explained: "logit", "output value"."""
+    """Return what kind of number was explained: "logit", "output", "unit's value"."""
     return str((explanation.attrs.get("output") or {}).get("explained") or "logit")
 
 
