@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from keras import layers
 import kerascope as ks
 from kerascope import backend
 from kerascope.methods.weight_noise import noisy_weights
+from kerascope.model.fingerprint import weights_fingerprint
+from kerascope.patterns.fit import fit_on
 from kerascope.registry import as_method
-from tests.reference.nets import cnn, linear, mlp, normalised, samples, stack, weigh, weights_of
+from tests.reference.nets import cnn, linear, mlp, normalised, residual, samples, stack, weigh, weights_of
 from tests.reference.run import Bench, differ, same
 
 DRAWS = 7
@@ -114,6 +119,69 @@ def test_noisegrad_is_the_mean_over_noisy_networks(float64):
     differ(found.values, bench.values("gradient"))
 
 
+def patterns_of(bench):
+    """Return patterns that were fitted to a few more samples."""
+    view = bench.session.view
+    x = samples(bench.x.shape[1:], 40, seed=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)  # a neuron that never fires is not this test's business
+        return fit_on(view, [x], batch_size=40, compile=False)
+
+
+BASED_ON_PATTERNS = [ks.PatternNet, ks.PatternAttribution]
+
+
+@pytest.mark.parametrize("base", BASED_ON_PATTERNS)
+@pytest.mark.parametrize("make", [mlp, cnn, residual, lambda: normalised(order="after")])
+def test_c16_of_patterns(base, make, float64):
+    """Without noise the base's map; with little noise nearly so, also where a BatchNormalization is folded in."""
+    model = make()
+    bench = Bench(model, samples(model.inputs[0].shape[1:]))
+    method = base(patterns=patterns_of(bench))
+    plain = bench.values(method)
+    same(bench.values(ks.NoiseGrad(method, draws=2, weight_noise=0.0)), plain)
+    same(bench.values(ks.NoiseGrad(method, draws=2, weight_noise=1e-6)), plain, 1e-4)
+    inner = ks.SmoothGrad(method, draws=1, noise=0.0)
+    same(bench.values(ks.NoiseGrad(ks.NoiseGrad(inner, 1, 1e-6), 1, 1e-6)), plain, 1e-4)
+
+
+@pytest.mark.parametrize("base", BASED_ON_PATTERNS)
+def test_noise_in_the_weights_leaves_patterns_alone(base, float64):
+    """Each draw by hand: a copy of the model with noisy weights, walked through the patterns of the true one."""
+    model, x = mlp(), samples((5,))
+    bench = Bench(model, x)
+    patterns = patterns_of(bench)
+    maps = []
+    for k in range(3):
+        copy = mlp()
+        for place, variable in enumerate(copy.weights):
+            factors = np.random.default_rng((4, k, place)).normal(1.0, 0.2, tuple(variable.shape))
+            variable.assign(keras.ops.convert_to_numpy(variable) * factors)
+        renamed = tuple(
+            dataclasses.replace(held, name=layer.name, kernel_norm=float(np.linalg.norm(weights_of(layer)[0])))
+            for held, layer in zip(patterns.layers, copy.layers, strict=True)
+        )
+        moved = dataclasses.replace(patterns, fingerprint=weights_fingerprint(copy), layers=renamed)
+        maps.append(Bench(copy, x).values(base(patterns=moved)))
+    found = bench.values(ks.NoiseGrad(base(patterns=patterns), draws=3, weight_noise=0.2), seed=4)
+    same(found, np.mean(maps, axis=0))
+    differ(found, bench.values(base(patterns=patterns)))
+
+
+def test_noise_hides_no_patterns_that_do_not_fit(float64):
+    """What is refused without noise is refused with it: another model's patterns, a kernel that they do not know."""
+    model, x = normalised(), samples((6, 6, 2))
+    bench = Bench(model, x)
+    patterns = patterns_of(bench)
+    noisy = ks.NoiseGrad(ks.PatternNet(patterns=patterns), draws=1)
+    with pytest.raises(ks.IncompatibleMethodError, match="BatchNormalization folded in"):
+        bench.values(noisy, target=ks.Neuron(model.layers[0].name, (2, 2, 1)))
+    behind = ks.Neuron(model.layers[1].name, (2, 2, 1))
+    assert np.any(bench.values(noisy, target=behind))
+    with pytest.raises(ks.StaleModelError, match="fitted to another model"):
+        Bench(normalised(seed=4), x).values(noisy)
+
+
 def test_the_class_is_settled_on_the_true_network(float64):
     bench = Bench(mlp(), samples((5,), 8))
     top = bench.logits().argmax(axis=1)
@@ -175,7 +243,7 @@ def test_the_model_keeps_its_weights(float64):
     ("make", "message"),
     [
         (lambda: ks.SquareGrad("gradient"), "base must be a method object"),
-        (lambda: ks.VarGrad(draws=0), "draws must be at least 1"),
+        (lambda: ks.VarGrad(draws=0), "draws must be a whole number of at least 1"),
         (lambda: ks.NoiseGrad(weight_noise=-1), "weight_noise at least 0"),
     ],
 )

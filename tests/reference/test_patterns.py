@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,9 +13,11 @@ import pytest
 from keras import layers
 
 import kerascope as ks
+from kerascope.patterns import fit as fitting
 from kerascope.patterns.fit import fit_on, open_view
 from kerascope.patterns.quality import rho_of
 from kerascope.patterns.units import units_of
+from tests.conftest import UNTOUCHED, numeric_state, set_numeric_state
 from tests.reference import nets
 from tests.reference.run import Bench, differ, predict, same, total
 
@@ -248,6 +250,19 @@ def test_batches_do_not_matter(size: int) -> None:
             assert np.array_equal(other[layer].positives, whole[layer].positives)
 
 
+@pytest.mark.parametrize("size", [4, 30])
+def test_long_sums_are_cut_and_progress_is_not(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = nets.cnn(), nets.samples((6, 6, 2), 30)
+    whole = fitted(model, x)
+    monkeypatch.setattr(fitting, "_LONGEST_SUM", 36 * 3)  # 3 samples of the first convolution
+    told: list[tuple[int, int]] = []
+    cut = fitted(model, x, batch_size=size, progress=lambda *done: told.append(done))
+    assert told == [(min(end, 30), 30) for end in range(size, 30 + size, size)]
+    for layer in whole:
+        same(cut[layer].values, whole[layer].values, what=layer)
+        assert cut[layer].observations == whole[layer].observations
+
+
 def test_compiled_is_the_same() -> None:
     model, x = nets.cnn(), nets.samples((6, 6, 2), 41)
     whole = fitted(model, x)
@@ -355,6 +370,143 @@ def test_dead_neurons_have_no_pattern_and_are_counted() -> None:
     e = Bench(model, x[:3])("pattern_attribution", patterns=patterns)
     assert np.isfinite(e.values).all()
     assert any("3 neurons have no pattern" in text for text in e.warnings)
+
+
+# In float32 ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def float32(float64: None) -> Iterator[None]:
+    """Undo what the mark of this module does: models and samples are float32 here."""
+    before = numeric_state()
+    set_numeric_state(UNTOUCHED)
+    yield
+    set_numeric_state(before)
+
+
+def fitted_alive(model: Any, x: np.ndarray, **options: Any) -> ks.Patterns:
+    """Fit; a warning of dead neurons is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ks.KerascopeWarning)
+        return ks.Patterns.fit(model, x, **options)
+
+
+LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "dense": (lambda: layers.Dense(4), (5,)),
+    "valid": (lambda: layers.Conv2D(4, (3, 2)), (5, 4, 2)),
+    "same": (lambda: layers.Conv2D(4, (3, 2), padding="same"), (5, 4, 2)),
+    "grouped": (lambda: layers.Conv2D(4, (3, 2), groups=2), (5, 4, 2)),
+    "depthwise": (lambda: layers.DepthwiseConv2D((3, 2), depth_multiplier=2, padding="same"), (5, 4, 2)),
+    "einsum": (lambda: layers.EinsumDense("abc,cd->abd", output_shape=(6, 4)), (6, 5)),
+}
+
+
+def neurons_of(name: str, x: np.ndarray, kernel: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+    """Return each neuron's place in the kernel, and what it reads (observations, cells), in float64."""
+    x = x.astype("float64")
+    if x.ndim < 4:
+        return [((..., j), x.reshape(-1, x.shape[-1])) for j in range(4)]
+    patches = patches_2d(x, (3, 2), padding="valid" if name in ("valid", "grouped") else "same")
+    if name == "depthwise":
+        return [((..., c, m), patches[..., c].reshape(len(patches), -1)) for c in range(2) for m in range(2)]
+    groups = [patches[..., j // 2 : j // 2 + 1] if name == "grouped" else patches for j in range(4)]
+    return [((..., j), patch.reshape(len(patch), -1)) for j, patch in enumerate(groups)]
+
+
+def far_away(shape: tuple[int, ...], data: str, count: int = 400) -> np.ndarray:
+    """Return float32 samples whose offset is thousands of times their spread."""
+    noise = np.random.default_rng(2).normal(size=(count, *shape))
+    if data == "kelvin":
+        return (300 + 0.1 * noise).astype("float32")
+    if data == "channels apart":
+        return (noise + np.linspace(-1000, 1000, shape[-1])).astype("float32")
+    x = (noise + 1000).astype("float32")
+    x[: count // 4] -= 700  # the first batches look like nothing that follows
+    return x
+
+
+@pytest.mark.parametrize("size", [1, 32, 400])
+@pytest.mark.parametrize("data", ["kelvin", "channels apart", "drifting"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_offset_costs_no_digits(name: str, data: str, size: int, float32: None) -> None:
+    """Errors of float32 relative to the spread of the data, not to their offset; no live neuron is called dead."""
+    make, shape = LAYERS[name]
+    model, x = nets.stack(shape, make()), far_away(shape, data)
+    layer, kernel = model.layers[0], nets.weights_of(model.layers[0])[0]
+    found = fitted_alive(model, x, estimator="linear", batch_size=size)[layer.name]
+    expected = np.zeros(kernel.shape)
+    for place, read in neurons_of(name, x, kernel):
+        expected[place] = linear_pattern(read, read @ kernel[place].ravel()).reshape(kernel[place].shape)
+    same(found.values, expected, 1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 32, 100])
+@pytest.mark.parametrize("name", ["dense", "valid", "same"])
+def test_an_offset_costs_one_sided_patterns_no_digits(name: str, size: int, float32: None) -> None:
+    make, shape = LAYERS[name]
+    model, x = nets.stack(shape, make(), layers.ReLU()), far_away(shape, "kelvin", 100)
+    layer, (kernel, _) = model.layers[0], nets.weights_of(model.layers[0])
+    neurons = neurons_of(name, x, kernel)
+    answers = np.stack([read @ kernel[place].ravel() for place, read in neurons], axis=1)
+    low = np.sort(answers, axis=0)[len(answers) // 5 : len(answers) // 2]
+    widest = np.diff(low, axis=0).argmax(axis=0), np.arange(4)  # no answer is rounded across a threshold in there
+    layer.bias.assign(-(low[:-1] + low[1:])[widest] / 2)
+    z = answers + nets.weights_of(layer)[1]
+    found = fitted_alive(model, x, batch_size=size)[layer.name]
+    expected = np.zeros(kernel.shape)
+    for j, (place, read) in enumerate(neurons):
+        y, active = answers[:, j], z[:, j] > 0
+        c = (read[active] * (y[active] - y.mean())[:, None]).mean(axis=0)
+        expected[place] = (c / (kernel[place].ravel() @ c)).reshape(kernel[place].shape)
+    assert np.array_equal(found.positives, np.sum(z > 0, axis=0))
+    same(found.values, expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_batches_and_order_do_not_matter_in_float32(name: str, float32: None) -> None:
+    """What is left are the roundings of float32 sums, which grow with the root of their length: here 4000 at most."""
+    make, shape = LAYERS[name]
+    model = nets.stack(shape, make(), layers.ReLU())
+    x = np.random.default_rng(2).normal(0.2, 1.0, size=(200, *shape)).astype("float32")
+    whole = fitted_alive(model, x, batch_size=200)[model.layers[0].name]
+    shuffled = x[np.random.default_rng(5).permutation(len(x))]
+    for other, size in ((x, 1), (x, 45), (shuffled, 32), (shuffled, 200)):
+        found = fitted_alive(model, other, batch_size=size)[model.layers[0].name]
+        same(found.values, whole.values, 1e-6, what=f"batches of {size}")
+        same(found.other, whole.other, 1e-6, what=f"batches of {size}")
+
+
+def test_batches_and_order_in_a_deep_network_in_float32(float32: None) -> None:
+    """Deeper layers read activations rounded to 1e-7; where w c is a small rest of its parts that shows 100-fold."""
+    parts = [layers.Conv2D(8, 3, padding="same"), layers.BatchNormalization(), layers.ReLU()]
+    parts += [layers.DepthwiseConv2D(3, padding="same"), layers.BatchNormalization(), layers.ReLU()]
+    parts += [layers.Conv2D(8, 1), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(10)]
+    model = nets.stack((12, 12, 3), *parts)
+    x = np.random.default_rng(3).normal(size=(90, 12, 12, 3)).astype("float32")
+    whole = fitted_alive(model, x, batch_size=45)
+    shuffled = x[np.random.default_rng(1).permutation(len(x))]
+    for other, size in ((x, 8), (shuffled, 45)):
+        found = fitted_alive(model, other, batch_size=size)
+        for layer in whole:
+            same(found[layer].values, whole[layer].values, 2e-5, what=layer)
+
+
+@pytest.mark.parametrize("size", [1, 32, 200])
+def test_constant_neurons_are_dead_at_any_offset(size: int, float32: None) -> None:
+    x = far_away((5,), "kelvin", 200)
+    x[:, 0] = 300.1
+    model = nets.stack((5,), layers.Dense(4, name="first"), layers.Dense(3, name="second"))
+    kernel = nets.weights_of(model.layers[0])[0]
+    kernel[:, 1] = [0.7, 0, 0, 0, 0]  # reads the constant alone
+    kernel[:, 2] = 0
+    model.layers[0].kernel.assign(kernel)
+    after = nets.weights_of(model.layers[1])[0]
+    after[:, 2] = [0, 0.3, -1.7, 0]  # reads the two dead ones
+    model.layers[1].kernel.assign(after)
+    with pytest.warns(ks.KerascopeWarning, match="3 neurons have no pattern"):
+        found = ks.Patterns.fit(model, x, estimator="linear", batch_size=size)
+    assert np.array_equal(found["first"].dead, [False, True, True, False])
+    assert np.array_equal(found["second"].dead, [False, False, True])
 
 
 # The toy ---------------------------------------------------------------------------------

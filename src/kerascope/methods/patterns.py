@@ -14,6 +14,7 @@ from kerascope.errors import BadInputError, IncompatibleMethodError, MissingPatt
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
 from kerascope.methods.ties import tie_handlers, unbroadcast
+from kerascope.methods.weight_noise import true_session
 from kerascope.model.fingerprint import weights_fingerprint
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Activation, Affine, Opaque, Product, Tensor
@@ -161,18 +162,48 @@ class _PatternMethod(Method):
         return found[1]
 
     def _make_kernels(self, session: Session, graph: Graph) -> dict[str, Tensor]:
-        made: dict[str, np.ndarray] = {}
-        with exact(session.view.dtype):
-            for unit in units_of(graph, channels_first=session.view.channels_first):
-                if unit.form != "sum" or self._splits_sums:
-                    kernel = backend.to_numpy(unit.kernel)
-                    made[unit.name] = self._backward_kernel(kernel, self._pattern(unit, kernel))
-            for node in graph:
-                if isinstance(node.op, Affine) and node.op.is_diagonal:
-                    scale = backend.to_numpy(node.op.kernel)
-                    alive = scale != 0
-                    made[node.name] = self._backward_kernel(scale, alive / np.where(alive, scale, 1))
+        kernels = self._weights(session, graph)
+        true = true_session(session)
+        if true is session:
+            fitted = self._fitted(kernels)
+        else:  # of a copy with noisy weights; what was fitted belongs to the weights without noise
+            key = ("patterns without noise", id(self), graph.outputs)
+            fitted = true.remember(key, lambda: (self, self._without_noise(true, graph.outputs)))[1]
+        if fitted.keys() != kernels.keys():
+            raise IncompatibleMethodError(
+                f"{type(self).__name__} finds other layers in a noisy copy of the network than in the network itself. "
+                "Use less weight_noise."
+            )
+        made = {name: self._backward_kernel(weights, fitted[name]) for name, (_, weights) in kernels.items()}
         return {name: backend.from_numpy(array.astype(session.view.dtype)) for name, array in made.items()}
+
+    def _without_noise(self, true: Session, outputs: tuple[int, ...]) -> dict[str, np.ndarray]:
+        return self._fitted(self._weights(true, true.view.ending_at(outputs)))
+
+    def _weights(self, session: Session, graph: Graph) -> dict[str, tuple[Unit | None, np.ndarray]]:
+        """Return each unit's kernel, and the scales of single cells, which are no units."""
+        with exact(session.view.dtype):
+            units = units_of(graph, channels_first=session.view.channels_first)
+        found: dict[str, tuple[Unit | None, np.ndarray]] = {
+            unit.name: (unit, backend.to_numpy(unit.kernel))
+            for unit in units
+            if unit.form != "sum" or self._splits_sums
+        }
+        for node in graph:
+            if isinstance(node.op, Affine) and node.op.is_diagonal:
+                found[node.name] = (None, backend.to_numpy(node.op.kernel))
+        return found
+
+    def _fitted(self, weights: Mapping[str, tuple[Unit | None, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the pattern that belongs to each kernel or scale."""
+        found = {}
+        for name, (unit, kernel) in weights.items():
+            if unit is None:
+                alive = kernel != 0
+                found[name] = alive / np.where(alive, kernel, 1)
+            else:
+                found[name] = self._pattern(unit, kernel)
+        return found
 
     def _pattern(self, unit: Unit, kernel: np.ndarray) -> np.ndarray:
         """Return the pattern of a unit, if it was fitted to this very kernel."""

@@ -18,6 +18,8 @@ from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
 
+_TRUE = "network without noise"
+
 
 @dataclass(frozen=True)
 class NoiseGrad(Wrapped):
@@ -27,7 +29,7 @@ class NoiseGrad(Wrapped):
     kernel, bias and scale of the network; layers that share weights share their noise. It is drawn from the seed in
     NumPy, the same for every sample. The class explained is settled on the true network. The user's model is not
     touched: each draw is a graph of its own, canonized anew and run step by step, so a draw costs more than one pass of
-    the base method.
+    the base method. Fitted patterns of a base stay as they are: which direction is signal is a matter of the data.
 
     Args:
         base: the method averaged.
@@ -88,13 +90,21 @@ class NoiseGrad(Wrapped):
         def make() -> tuple[NoiseGrad, Session]:
             weights = noisy_weights(session.view.traced, self.weight_noise, (seed, draw))
             view = session.view.with_weights(weights)
-            return self, Session(view, session.background, session.batch_size, False, session.memory)
+            noisy = Session(view, session.background, session.batch_size, False, session.memory)
+            noisy.remember(_TRUE, lambda: true_session(session))
+            return self, noisy
 
         size = sum(math.prod(tensor.shape) for tensor in session.view.traced.weights)
         if size * np.dtype(session.view.dtype).itemsize * self.draws > session.memory:
             return make()[1]
         kept: tuple[NoiseGrad, Session] = session.remember(("weight noise", id(self), seed, draw), make)
         return kept[1]
+
+
+def true_session(session: Session) -> Session:
+    """Return the session on the network without noise: the one given, unless it is a noisy copy's."""
+    true: Session | None = session.remember(_TRUE, lambda: None)
+    return session if true is None else true
 
 
 def noisy_weights(graph: Graph, scale: float, seed: Sequence[int]) -> list[Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import fnmatch
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
-from keras import ops
 
 from kerascope import backend
-from kerascope.errors import BadInputError, IncompatibleMethodError, KerascopeWarning, unknown_name
+from kerascope.errors import IncompatibleMethodError, KerascopeWarning, unknown_name, whole
 from kerascope.inputs import read_samples
 from kerascope.model.convert import precision
 from kerascope.model.fingerprint import weights_fingerprint
@@ -25,8 +24,9 @@ from kerascope.model.load import load_model
 from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
 from kerascope.model.view import ModelView, signature_of
-from kerascope.patterns.moments import Moments
+from kerascope.patterns.moments import Moments, Regime
 from kerascope.patterns.store import ESTIMATORS, LayerPattern, Patterns
+from kerascope.patterns.sums import Origin, Sums, pilot, unit_sums
 from kerascope.patterns.units import Unit, units_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 Estimator = str | Mapping[str, str]
 Progress = bool | Callable[[int, int], None]
+T = TypeVar("T")
+
+_LONGEST_SUM = 2**14
+"""So many observations of a neuron are summed at most before float64 takes over."""
 
 
 def fit(
@@ -76,14 +80,13 @@ def fit_on(
         progress: see `Patterns.fit`.
         compile: False runs everything step by step.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise BadInputError(f"batch_size must be a whole number of at least 1; got {batch_size!r}.")
+    batch_size = whole(batch_size, "batch_size", 1)
     with exact(view.dtype):
         units = units_of(view.logits, channels_first=view.channels_first)
     if not units:
         raise IncompatibleMethodError("The model has no layer with a kernel: there are no patterns to fit.")
     chosen = _estimators(units, estimator)
-    moments = _moments(view, units, chosen, arrays, int(batch_size), progress, compile)
+    moments = _moments(view, units, chosen, arrays, batch_size, progress, compile)
     epsilon = float(np.finfo(view.dtype).eps)
     layers = tuple(_layer(unit, chosen[unit.name], moments[unit.name], epsilon) for unit in units)
     said = estimator if isinstance(estimator, str) else ", ".join(f"{k}={v}" for k, v in estimator.items())
@@ -122,22 +125,51 @@ def _moments(
     compile: bool,
 ) -> dict[str, Moments]:
     sided = {name for name, estimator in chosen.items() if estimator != "linear"}
+    count, size = len(arrays[0]), min(batch_size, len(arrays[0]))
+    origins = _origins(view, units, [array[:size].copy() for array in arrays], compile)
+    most = max(1, _LONGEST_SUM // max(origin.positions for origin in origins.values()))
+    size = -(-size // -(-size // most))  # equal parts of a batch
 
-    def run(xs: Sequence[Tensor], rows: Tensor) -> dict[str, dict[str, Tensor]]:
-        return _sums(view.logits, units, sided, xs, rows)
+    def run(xs: Sequence[Tensor], rows: Tensor) -> dict[str, list[Sums]]:
+        return _sums(view.logits, units, sided, origins, xs, rows)
 
     step = backend.compile(run) if compile else run
-    count, size = len(arrays[0]), min(batch_size, len(arrays[0]))
     found: dict[str, Moments] = {}
-    for block in blocks(count, size, progress):
-        index = np.minimum(np.arange(block.start, block.start + size), count - 1)
-        real = (np.arange(size) < block.stop - block.start).astype(view.dtype)
-        with backend.inference(), exact(view.dtype):
-            sums = step(view.to_tensors([array[index] for array in arrays]), backend.from_numpy(real))
-        for name, of_layer in sums.items():
-            batch = Moments.of_batch({key: backend.to_numpy(value) for key, value in of_layer.items()})
-            found[name] = found[name].merged(batch) if name in found else batch
+    for block in blocks(count, batch_size, progress):
+        for start in range(block.start, block.stop, size):
+            index = np.minimum(np.arange(start, start + size), count - 1)
+            real = (np.arange(start, start + size) < block.stop).astype(view.dtype)
+            with backend.inference(), exact(view.dtype):
+                sums = step(view.to_tensors([array[index] for array in arrays]), backend.from_numpy(real))
+            for name, sides in sums.items():
+                batch = Moments(tuple(_regime(side, origins[name]) for side in sides), origins[name].shift)
+                found[name] = found[name].merged(batch) if name in found else batch
     return found
+
+
+def _regime(sums: Sums, origin: Origin) -> Regime:
+    held = {name: backend.to_numpy(tensor) for name, tensor in sums.items()}
+    if origin.whole is not None:  # a cell that never reads padding sees every observation, to the last digit
+        held["seen"] = np.where(origin.whole, held["count"], held["seen"])
+        held["seen_y"] = np.where(origin.whole, held["y"], held["seen_y"])
+    return Regime.of_sums(held)
+
+
+def _origins(view: ModelView, units: Sequence[Unit], arrays: Sequence[np.ndarray], compile: bool) -> dict[str, Origin]:
+    """Return from where the moments of every layer are measured: the means of some samples."""
+
+    def run(*xs: Tensor) -> dict[str, Sums]:
+        return _visited(view.logits, units, xs, lambda unit, inputs: (_output(unit, inputs), pilot(unit, inputs)))
+
+    with backend.inference(), exact(view.dtype):
+        tensors = view.to_tensors(arrays)
+        found = backend.once(run, *tensors) if compile else run(*tensors)
+        return {unit.name: Origin.of(unit, found[unit.name]) for unit in units}
+
+
+def _output(unit: Unit, xs: tuple[Tensor, ...]) -> Tensor:
+    y = unit.linear(xs, unit.kernel)
+    return y if unit.bias is None else y + unit.bias
 
 
 def blocks(count: int, size: int, progress: Progress, text: str = "Fitting patterns") -> Iterator[slice]:
@@ -155,18 +187,36 @@ def blocks(count: int, size: int, progress: Progress, text: str = "Fitting patte
 
 
 def _sums(
-    graph: Graph, units: Sequence[Unit], sided: set[str], xs: Sequence[Tensor], rows: Tensor
-) -> dict[str, dict[str, Tensor]]:
+    graph: Graph,
+    units: Sequence[Unit],
+    sided: set[str],
+    origins: Mapping[str, Origin],
+    xs: Sequence[Tensor],
+    rows: Tensor,
+) -> dict[str, list[Sums]]:
     """Run the graph on a batch and sum what every neuron reads and answers; ``rows`` (N,) is 0 for padding."""
+
+    def visit(unit: Unit, inputs: tuple[Tensor, ...]) -> tuple[Tensor, list[Sums]]:
+        return unit_sums(unit, inputs, rows, origins[unit.name], sided=unit.name in sided)
+
+    return _visited(graph, units, xs, visit)
+
+
+def _visited(
+    graph: Graph,
+    units: Sequence[Unit],
+    xs: Sequence[Tensor],
+    visit: Callable[[Unit, tuple[Tensor, ...]], tuple[Tensor, T]],
+) -> dict[str, T]:
+    """Run the graph and return what ``visit`` found at each unit, besides its output."""
     by_name = {unit.name: unit for unit in units}
     values = dict(zip(graph.inputs, xs, strict=True))
-    found: dict[str, dict[str, Tensor]] = {}
+    found: dict[str, T] = {}
     waiting = _reads(graph)
     for node in graph:
         inputs = tuple(values[i] for i in node.inputs)
         if node.name in by_name:
-            unit = by_name[node.name]
-            z, found[node.name] = unit_sums(unit, inputs, rows, sided=node.name in sided)
+            z, found[node.name] = visit(by_name[node.name], inputs)
             results: tuple[Tensor, ...] = (z,)
         else:
             results = as_tuple(node.op(*inputs))
@@ -183,50 +233,16 @@ def _reads(graph: Graph) -> dict[int, int]:
     return {tensor: len(readers) for tensor, readers in graph.consumers().items()}
 
 
-def unit_sums(unit: Unit, xs: tuple[Tensor, ...], rows: Tensor, *, sided: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return a layer's output, and its sums over samples and positions.
-
-    Args:
-        unit: the layer.
-        xs: its inputs.
-        rows: the weight of each sample (N,).
-        sided: whether the sums over active neurons (output with bias above 0) are wanted too.
-    """
-    y, pull = backend.vjp(lambda kernel: unit.linear(xs, kernel), unit.kernel)
-    z = y if unit.bias is None else y + unit.bias
-    rank = len(y.shape)
-    ones = tuple(map(ops.ones_like, xs))
-    pull_ones = backend.vjp(lambda kernel: unit.linear(ones, kernel), unit.kernel)[1] if unit.channel is None else None
-    weight = ops.ones_like(y) * ops.reshape(rows, (-1,) + (1,) * (rank - 1))
-    count, total = unit.per_neuron(weight, pull_ones), unit.per_neuron(weight * y, pull_ones)
-    # Products with y less its mean lose no digits where the mean is large.
-    reference = total / count if unit.channel is not None else ops.zeros_like(total)
-    centred = weight * (y - unit.at_outputs(reference, rank)) if unit.channel is not None else weight * y
-    sums = {
-        "count": count,
-        "y": total,
-        "yy": unit.per_neuron(weight * y * y, pull_ones),
-        "reference": reference,
-        "x": pull(weight)[0],
-        "xy": pull(centred)[0],
-    }
-    if sided:
-        active = ops.cast(z > 0, y.dtype)
-        sums["positive_count"] = unit.per_neuron(weight * active, pull_ones)
-        sums["positive_x"], sums["positive_xy"] = pull(weight * active)[0], pull(centred * active)[0]
-    return z, sums
-
-
 def _layer(unit: Unit, estimator: str, moments: Moments, epsilon: float) -> LayerPattern:
     kernel = backend.to_numpy(unit.kernel).astype("float64")
     reads = unit.layout(kernel.ndim)
-    every = moments.everywhere
-    other = None
-    positives = every.count if moments.positive is None else moments.positive.count
-    positive, negative = moments.positive, moments.negative
-    if positive is None or negative is None:
+    every, other = moments.everywhere, None
+    if len(moments.sides) == 1:
+        positives = every.count
         values, dead = moments.pattern(every, kernel, reads, epsilon)
     else:
+        positive, negative = moments.sides
+        positives = positive.count
         sides = (positive, negative) if estimator == "relu" else (negative, positive)
         values, dead = moments.pattern(sides[0], kernel, reads, epsilon)
         other, _ = moments.pattern(sides[1], kernel, reads, epsilon)

@@ -2,111 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 Array = np.ndarray
 
 _ROUNDING = 10
-"""A neuron whose variance is below so many roundings of its mean square is taken for constant."""
+"""What varies by less than so many roundings of its size is taken for constant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Regime:
     """Moments over the observations of a neuron on one side of its threshold (or over all).
 
-    ``count``: how many, per neuron. ``x``: mean of what the neuron reads, in the kernel's shape. ``xy``: mean of
-    ``x * (y - reference)``.
+    What a neuron reads is measured from a shift, ``x + shift * seen``: ``seen`` is 1, and 0 for padding. ``y`` is
+    measured from a reference; both stay the same for all batches.
+
+    ``count``: how many, per neuron. ``x`` and ``seen``: means, in the kernel's shape (``seen`` per neuron where
+    nothing is padded). ``y``: mean, per neuron. ``xy`` and ``seen_y``: covariances with y, about these means.
     """
 
     count: Array
     x: Array
+    seen: Array
+    y: Array
     xy: Array
+    seen_y: Array
 
     @classmethod
-    def of_sums(cls, count: Array, x: Array, xy: Array) -> Regime:
-        """Return means from sums; zero where there are no observations."""
-        many = np.maximum(count, 1)
-        return cls(count, x / many, xy / many)
-
-    def about(self, old: Array, new: Array) -> Regime:
-        """Return the same with ``y`` measured from another reference."""
-        return replace(self, xy=self.xy + (old - new) * self.x)
+    def of_sums(cls, sums: Mapping[str, Array]) -> Regime:
+        """Return the moments of a batch; zero where there are no observations. Without padding all is seen."""
+        held = {name: np.asarray(array, "float64") for name, array in sums.items()}
+        count, many = held["count"], np.maximum(held["count"], 1)
+        x, y, seen = held["x"] / many, held["y"] / many, held.get("seen", count) / many
+        xy = held["xy"] / many - x * y
+        return cls(count, x, seen, y, xy, held.get("seen_y", held["y"]) / many - seen * y)
 
     def merged(self, other: Regime) -> Regime:
-        """Return the moments of both together; both are about the same reference."""
+        """Return the moments of both together (Chan et al.): no large numbers are subtracted from each other."""
         count = self.count + other.count
         share = other.count / np.maximum(count, 1)
-        return Regime(count, self.x + share * (other.x - self.x), self.xy + share * (other.xy - self.xy))
+        dx, dseen, dy = other.x - self.x, other.seen - self.seen, (1 - share) * (other.y - self.y)
+        return Regime(
+            count=count,
+            x=self.x + share * dx,
+            seen=self.seen + share * dseen,
+            y=self.y + share * (other.y - self.y),
+            xy=self.xy + share * (other.xy - self.xy + dx * dy),
+            seen_y=self.seen_y + share * (other.seen_y - self.seen_y + dseen * dy),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What is kept of the neurons of one layer; ``positive`` is None where both sides count alike.
+    """What is kept of the neurons of one layer.
 
-    ``mean`` and ``square``: of y, per neuron, over all observations; ``mean`` is the reference of every `Regime`.
+    ``sides``: the observations above the threshold and those at or below it, or all of them together. ``shift``:
+    from which x is measured, broadcasts against the kernel.
     """
 
-    everywhere: Regime
-    positive: Regime | None
-    mean: Array
-    square: Array
-
-    @classmethod
-    def of_batch(cls, sums: dict[str, Array]) -> Moments:
-        """Return the moments of a batch from its sums about ``sums["reference"]``."""
-        held = {name: np.asarray(array, "float64") for name, array in sums.items()}
-        count, reference = held["count"], held["reference"]
-        mean, square = held["y"] / np.maximum(count, 1), held["yy"] / np.maximum(count, 1)
-        everywhere = Regime.of_sums(count, held["x"], held["xy"]).about(reference, mean)
-        positive = None
-        if "positive_count" in held:
-            sides = (held["positive_count"], held["positive_x"], held["positive_xy"])
-            positive = Regime.of_sums(*sides).about(reference, mean)
-        return cls(everywhere, positive, mean, square)
+    sides: tuple[Regime, ...]
+    shift: Array
 
     def merged(self, other: Moments) -> Moments:
         """Return the moments of both sets of observations; the order does not matter beyond rounding."""
-        total = self.everywhere.count + other.everywhere.count
-        share = other.everywhere.count / np.maximum(total, 1)
-        mean = self.mean + share * (other.mean - self.mean)
-        square = self.square + share * (other.square - self.square)
-        mine, others = self._about(mean), other._about(mean)
-        positive = None
-        if mine.positive is not None and others.positive is not None:
-            positive = mine.positive.merged(others.positive)
-        return Moments(mine.everywhere.merged(others.everywhere), positive, mean, square)
+        return replace(self, sides=tuple(a.merged(b) for a, b in zip(self.sides, other.sides, strict=True)))
 
-    def _about(self, mean: Array) -> Moments:
-        positive = None if self.positive is None else self.positive.about(self.mean, mean)
-        return replace(self, everywhere=self.everywhere.about(self.mean, mean), positive=positive)
+    @cached_property
+    def everywhere(self) -> Regime:
+        """The moments over all observations."""
+        first, *others = self.sides
+        return first.merged(others[0]) if others else first
 
-    @property
-    def negative(self) -> Regime | None:
-        """The moments where the neuron is at or below its threshold."""
-        if self.positive is None:
-            return None
-        every, positive = self.everywhere, self.positive
-        count = every.count - positive.count
-        many = np.maximum(count, 1)
-        x = (every.count * every.x - positive.count * positive.x) / many
-        xy = (every.count * every.xy - positive.count * positive.xy) / many
-        some = count > 0
-        return Regime(count, np.where(some, x, 0.0), np.where(some, xy, 0.0))
-
-    def pattern(self, regime: Regime, kernel: Array, reads: tuple[int, ...], precision: float) -> tuple[Array, Array]:
+    def pattern(self, side: Regime, kernel: Array, reads: tuple[int, ...], precision: float) -> tuple[Array, Array]:
         """Return the pattern ``a = c / (w c)`` with ``c = E[x y] - E[x] E[y]``, and which neurons have none.
 
         Args:
-            regime: over which observations the first two means run; E[y] runs over all.
+            side: over which observations the first two means run; E[y] runs over all.
             kernel: the weights w.
             reads: the kernel's axes that one neuron reads.
-            precision: the machine epsilon of the moments.
+            precision: the machine epsilon of what was summed.
 
         Returns:
             The pattern in the kernel's shape, and a bool array that broadcasts against it.
         """
-        along = np.sum(kernel * regime.xy, axis=reads, keepdims=True)
-        none = (regime.count <= 0) | (np.abs(along) <= _ROUNDING * precision * self.square)
-        return np.where(none, 0.0, regime.xy / np.where(none, 1.0, along)), none
+
+        def over_reads(cells: Array) -> Array:
+            return np.asarray(np.sum(cells, axis=reads, keepdims=True))
+
+        every = self.everywhere
+        variance = over_reads(kernel * (every.xy + self.shift * every.seen_y))
+        size = over_reads(np.abs(kernel * (every.x + self.shift * every.seen)))
+        mean = side.x + self.shift * side.seen
+        # E[x y] - E[x] E[y] = covariance on this side + mean of x there times how far y lies from its mean there.
+        c = side.xy + self.shift * side.seen_y + mean * (side.y - every.y)
+        shares = kernel * c
+        along, least = over_reads(shares), _ROUNDING * precision
+        constant = (variance <= (least * size) ** 2) | (np.abs(along) <= least * over_reads(np.abs(shares)))
+        none = (side.count <= 0) | constant
+        return np.where(none, 0.0, c / np.where(none, 1.0, along)), none

@@ -114,7 +114,7 @@ class Patterns:
             estimator: ``"relu"``: from active observations where a ReLU follows, linear elsewhere; ``"linear"``
                 everywhere; or a mapping from layer name (or glob) to ``"relu"``, ``"linear"`` or
                 ``"relu_negative"``, with ``"relu"`` for the rest.
-            batch_size: samples per pass; the patterns do not depend on it.
+            batch_size: samples per pass, fewer if sums would be long; but for rounding, patterns do not depend on it.
             progress: True shows a bar; a function is called with (samples done, samples in all).
 
         Returns:

@@ -25,6 +25,7 @@ class Unit:
 
     ``neurons``: the kernel's axes that number neurons; the others run over what a neuron reads.
     ``channel``: where y holds the neurons, None where that is not known (einsum).
+    ``fixed``: the axes of x, counted from the end, along which a cell of the kernel reads the same index everywhere.
     """
 
     node: Node
@@ -33,6 +34,7 @@ class Unit:
     bias: Tensor | None
     neurons: tuple[int, ...]
     channel: int | None
+    fixed: tuple[int, ...]
     before_relu: bool
 
     @property
@@ -45,6 +47,11 @@ class Unit:
         """The layout of the kernel, see `Affine`; ``"sum"`` for sums."""
         return self.node.op.form if isinstance(self.node.op, Affine) else "sum"
 
+    @property
+    def inputs(self) -> int:
+        """How many tensors it reads."""
+        return len(self.node.inputs)
+
     def layout(self, rank: int) -> tuple[int, ...]:
         """Return the axes of a kernel of that rank over which one neuron reads."""
         return tuple(axis for axis in range(rank) if axis not in self.neurons)
@@ -54,22 +61,32 @@ class Unit:
 
         Args:
             tensor: in the shape of y.
-            pull_ones: from y to the kernel where every input is 1; used where ``channel`` is None.
+            pull_ones: from y of one sample to the kernel where every input is 1; used where ``channel`` is None.
         """
         rank = len(self.kernel.shape)
         if self.channel is None and pull_ones is not None:
             index = tuple(slice(None) if axis in self.neurons else slice(0, 1) for axis in range(rank))
-            return pull_ones(tensor)[0][index]
-        channel = (self.channel or 0) % len(tensor.shape)
-        sums = ops.sum(tensor, axis=tuple(axis for axis in range(len(tensor.shape)) if axis != channel))
+            return pull_ones(ops.sum(tensor, axis=0, keepdims=True))[0][index]
+        for axis in self._positions(tensor):  # one after the other: short sums lose fewer digits
+            tensor = ops.sum(tensor, axis=axis, keepdims=True)
         shape = [size if axis in self.neurons else 1 for axis, size in enumerate(self.kernel.shape)]
-        return ops.reshape(sums, shape)
+        return ops.reshape(tensor, shape)
 
-    def at_outputs(self, per_neuron: Tensor, rank: int) -> Tensor:
-        """Lay numbers per neuron along the channel axis of y, which has that rank."""
-        shape = [1] * rank
-        shape[(self.channel or 0) % rank] = -1
-        return ops.reshape(per_neuron, shape)
+    def output_mean(self, y: Tensor) -> Tensor:
+        """Return the mean of y over samples and positions, which broadcasts against y; 0 where ``channel`` is None."""
+        if self.channel is None:
+            return ops.zeros((1,) * len(y.shape), y.dtype)
+        return ops.mean(y, axis=self._positions(y), keepdims=True)
+
+    def input_mean(self, x: Tensor) -> Tensor:
+        """Return the mean of one input over all but its ``fixed`` axes; it broadcasts against the input."""
+        rank = len(x.shape)
+        fixed = {axis + rank for axis in self.fixed}
+        return ops.mean(x, axis=tuple(axis for axis in range(rank) if axis not in fixed), keepdims=True)
+
+    def _positions(self, y: Tensor) -> tuple[int, ...]:
+        rank = len(y.shape)
+        return tuple(axis for axis in range(rank) if axis != (self.channel or 0) % rank)
 
 
 def units_of(graph: Graph, *, channels_first: bool) -> list[Unit]:
@@ -84,9 +101,12 @@ def units_of(graph: Graph, *, channels_first: bool) -> list[Unit]:
 
 
 def _of_kernel(node: Node, op: Affine, graph: Graph) -> Unit:
-    rank = len(op.kernel.shape)
+    rank, shape = len(op.kernel.shape), graph.shapes[node.inputs[0]]
     known = _NEURON_AXES.get(op.form)
-    neurons = _probed(op, graph.shapes[node.inputs[0]]) if known is None else tuple(axis % rank for axis in known)
+    if known is None:
+        neurons, fixed = _probed(op, shape)
+    else:
+        neurons, fixed = tuple(axis % rank for axis in known), (op.channel_axis % len(shape) - len(shape),)
     return Unit(
         node=node,
         linear=lambda xs, kernel: op.linear(xs[0], kernel),
@@ -94,23 +114,37 @@ def _of_kernel(node: Node, op: Affine, graph: Graph) -> Unit:
         bias=op.bias,
         neurons=neurons,
         channel=None if known is None else op.channel_axis,
+        fixed=fixed,
         before_relu=_reaches_relu_only(node, graph),
     )
 
 
-def _probed(op: Affine, shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """Return the kernel's axes along which one output cell has one index: asked of the derivative."""
-    ones = np.ones((1, *(size or 2 for size in shape[1:])), backend.to_numpy(op.kernel).dtype)
+def _probed(op: Affine, shape: tuple[int | None, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return what is asked of the derivatives: axes of the kernel, axes of x.
 
-    def touched(x: Tensor, kernel: Tensor) -> Tensor:
+    Those of the kernel along which one output cell has one index, and those of x (counted from the end) along which
+    one cell of the kernel has.
+    """
+    dtype = backend.to_numpy(op.kernel).dtype
+    x = backend.from_numpy(np.ones((1, *(size or 2 for size in shape[1:])), dtype))
+    first = np.zeros(tuple(op.kernel.shape), dtype)
+    first.flat[0] = 1
+
+    def touched(x: Tensor, kernel: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         y, pull = backend.vjp(lambda k: op.linear(x, k), kernel)
         flat = ops.reshape(ops.zeros_like(y), (-1,))
-        first = ops.reshape(ops.cast(ops.arange(ops.shape(flat)[0]) == 0, y.dtype), ops.shape(y))
-        return pull(first)[0]
+        one = ops.reshape(ops.cast(ops.arange(ops.shape(flat)[0]) == 0, y.dtype), ops.shape(y))
+        pull_x = backend.vjp(lambda u: op.linear(u, first), x)[1]
+        return pull(one)[0], pull_x(ops.ones_like(y))[0]
 
-    hit = np.nonzero(backend.to_numpy(backend.once(touched, backend.from_numpy(ones), op.kernel)))
-    sizes = op.kernel.shape
-    return tuple(axis for axis, at in enumerate(hit) if sizes[axis] > 1 and len(np.unique(at)) == 1)
+    found = map(backend.to_numpy, backend.once(touched, x, op.kernel, backend.from_numpy(first)))
+    of_kernel, of_x = (_single(array) for array in found)
+    return of_kernel, tuple(axis - len(shape) for axis in of_x)
+
+
+def _single(cells: np.ndarray) -> tuple[int, ...]:
+    """Return the axes along which all cells that are not 0 have one index, of several that are possible."""
+    return tuple(axis for axis, at in enumerate(np.nonzero(cells)) if cells.shape[axis] > 1 and len(np.unique(at)) == 1)
 
 
 def _of_sum(node: Node, op: Mixture, graph: Graph, channels_first: bool) -> Unit:
@@ -139,6 +173,7 @@ def _of_sum(node: Node, op: Mixture, graph: Graph, channels_first: bool) -> Unit
         bias=None,
         neurons=(channel,) if rank > 1 else (),
         channel=channel,
+        fixed=(channel - rank,),
         before_relu=_reaches_relu_only(node, graph),
     )
 
