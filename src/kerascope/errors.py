@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -62,6 +64,14 @@ class BackendError(KerascopeError, ImportError):
 
 class KerascopeWarning(UserWarning):
     """A result that may not mean what it seems to mean."""
+
+
+def warn(text: str) -> None:
+    """Issue a `KerascopeWarning` that names the line outside kerascope from which it was called."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "kerascope":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, KerascopeWarning, stacklevel=level)
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

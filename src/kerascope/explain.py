@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import sys
 import time
-import warnings as python_warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
@@ -18,10 +16,10 @@ from kerascope import provenance, registry
 from kerascope.errors import (
     BadInputError,
     KerascopeError,
-    KerascopeWarning,
     MissingBaselineError,
     StaleModelError,
     counted,
+    warn,
     whole,
 )
 from kerascope.explanation import Explanation
@@ -270,7 +268,7 @@ class Explainer:
         seconds = time.perf_counter() - started
         explanation = recorder.record(asked.samples, x, batches, asked.labels, asked.seed, seconds)
         for text in explanation.warnings:
-            python_warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
+            warn(text)
         return explanation
 
     def _asked(
@@ -377,14 +375,6 @@ def _joined_trails(trails: Sequence[Trail], *, squeeze: bool) -> Relevances:
         absorbed=sums[2],
         explained=joined([trail.explained for trail in trails]),
     )
-
-
-def _callers_level() -> int:
-    """Return the ``stacklevel`` at which a warning names the line that called kerascope."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "kerascope":
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 class _reporting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings as python_warnings
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerascope.errors import BadInputError, KerascopeWarning, unknown_name
+from kerascope.errors import BadInputError, KerascopeWarning, unknown_name, warn
 from kerascope.evidence import grouping, null, words
 from kerascope.evidence.drops import Replacer, with_intervals
 from kerascope.evidence.lines import Direction, Lines, tested
@@ -120,8 +120,8 @@ def evidence(
     explainer = Explainer(model, method, background=background, batch_size=batch_size, **options)
     study = Study(explainer, background, background_labels, references, seed, sign)
     names = {"dims": dims, "coords": coords, "class_names": class_names}
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are given below
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KerascopeWarning)  # they stand in the result, and are given below
         sample_dims, shape = study.prepare(x, **names)
         study.check()
         stretch_dims = _ordered(ordered, sample_dims)
@@ -130,7 +130,7 @@ def evidence(
         analysis = _Analysis(study, found, selection, level, sign, progress, together)
         evidence_found = analysis.run(stretch_dims, fills if check else 0)
     for text in evidence_found.warnings:
-        python_warnings.warn(text, KerascopeWarning, stacklevel=2)
+        warn(text)
     return evidence_found
 
 

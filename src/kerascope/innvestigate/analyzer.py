@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from kerascope.errors import BadInputError, IncompatibleMethodError, KerascopeWarning, unknown_name
+from kerascope.errors import BadInputError, IncompatibleMethodError, unknown_name, warn
 from kerascope.explain import Explainer
 from kerascope.innvestigate.methods import Postprocessed
 from kerascope.innvestigate.names import ANALYZERS, options_of
@@ -54,11 +53,7 @@ class Analyzer:
         self._options = {**options, "model": self.model}
         self._use(make(self._options))
         if conventions == "innvestigate" and entry.differs:
-            warnings.warn(
-                f"{name} as in iNNvestigate 2.1.2: {entry.differs}. conventions='kerascope' does without.",
-                KerascopeWarning,
-                stacklevel=3,
-            )
+            warn(f"{name} as in iNNvestigate 2.1.2: {entry.differs}. conventions='kerascope' does without.")
 
     def _use(self, method: Method) -> None:
         how = self._options.get("postprocess")

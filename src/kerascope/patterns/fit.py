@@ -7,7 +7,6 @@ g, so a few vector-Jacobian products per layer give all moments, for every kind 
 from __future__ import annotations
 
 import fnmatch
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +14,7 @@ import keras
 import numpy as np
 
 from kerascope import backend
-from kerascope.errors import IncompatibleMethodError, KerascopeWarning, unknown_name, whole
+from kerascope.errors import IncompatibleMethodError, unknown_name, warn, whole
 from kerascope.inputs import read_samples
 from kerascope.model.convert import precision
 from kerascope.model.fingerprint import weights_fingerprint
@@ -92,7 +91,7 @@ def fit_on(
     said = estimator if isinstance(estimator, str) else ", ".join(f"{k}={v}" for k, v in estimator.items())
     found = Patterns(weights_fingerprint(view.model), str(view.model.name), said, len(arrays[0]), layers)
     for text in found.warnings:
-        warnings.warn(text, KerascopeWarning, stacklevel=_callers_level())
+        warn(text)
     return found
 
 
@@ -259,13 +258,3 @@ def _layer(unit: Unit, estimator: str, moments: Moments, epsilon: float) -> Laye
         dead=np.broadcast_to(dead, positives.shape).reshape(-1).copy(),
         kernel_norm=float(np.linalg.norm(kernel)),
     )
-
-
-def _callers_level() -> int:
-    """Return the ``stacklevel`` at which a warning names the line that called kerascope."""
-    import sys
-
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "kerascope":
-        frame, level = frame.f_back, level + 1
-    return level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kerascope import backend
-from kerascope.errors import BadInputError, KerascopeWarning, StaleModelError
+from kerascope.errors import BadInputError, StaleModelError, warn
 from kerascope.model.fingerprint import weights_fingerprint
 from kerascope.model.graph import Graph, as_tuple
 from kerascope.model.primitives import Tensor
@@ -202,11 +201,9 @@ def _of_layer(
         return [{**facts, "neuron": 0, "observations": 0, **dict.fromkeys(_SCORES, np.nan)}]
     facts["observations"] = len(seen.answers)
     if len(seen.answers) < _FEW * facts["reads"]:
-        warnings.warn(
+        warn(
             f"{unit.name!r}: {len(seen.answers)} observations are few for neurons that read {facts['reads']} cells; "
-            "rho comes out too low. Give more samples, or raise observations=.",
-            KerascopeWarning,
-            stacklevel=3,
+            "rho comes out too low. Give more samples, or raise observations=."
         )
     kernel = _columns(unit, backend.to_numpy(unit.kernel).astype("float64"))
     above, below = _columns(unit, layer.positive), _columns(unit, layer.negative)
