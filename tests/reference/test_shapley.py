@@ -16,6 +16,7 @@ import pytest
 from keras import layers, ops
 
 import kerascope as ks
+from kerascope.methods.coalitions import Game
 from tests.reference.nets import cnn, linear, mlp, samples, stack, weigh, weights_of
 from tests.reference.run import Bench, differ, predict, same
 
@@ -416,3 +417,25 @@ def test_too_many_players(float64):
 def test_bad_options(make, message):
     with pytest.raises(ks.BadInputError, match=message):
         make()
+
+
+def test_coalitions_of_an_order_keep_to_the_memory_budget(float64):
+    """Pieces change no value: the 35 coalitions of an order of 36 players, three at a time and all at once."""
+    model, x = cnn(), samples((6, 6, 2))
+    sizes: dict[int, list[int]] = {}
+    values = Game.values
+
+    def watched(game: Game, present: np.ndarray, fill: np.ndarray | None = None) -> np.ndarray:
+        sizes.setdefault(game.session.memory, []).append(len(present))
+        return values(game, present, fill)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Game, "values", watched)
+        options: dict[str, Any] = {"baseline": 0.2, "draws": 4}
+        whole, pieces = (
+            ks.explain(model, x, "shapley_sampling", baseline=0.2, draws=4, memory_budget=size)
+            for size in (2**30, 1000)
+        )
+    assert max(sizes[2**30]) == 35
+    assert max(sizes[1000]) == 3
+    same(pieces.values, whole.values)

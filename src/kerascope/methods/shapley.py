@@ -25,6 +25,9 @@ _SATURATED = 1 - 1e-6
 _SMALL = 2**26
 """A regression of so many bytes is solved whatever the memory budget is."""
 
+_SHARE = 8
+"""Coalitions are written down in pieces of this part of the memory budget."""
+
 
 @dataclass(frozen=True)
 class _Shapley(CoalitionMethod):
@@ -154,10 +157,12 @@ class ShapleySampling(_Shapley):
 
     def _gains(self, game: Game, order: np.ndarray, fill: int) -> np.ndarray:
         """Return what each player adds when players join in an order (B, T, G)."""
-        place = np.argsort(order)
-        present = place[None, :] < np.arange(1, len(order))[:, None]
-        inside = game.values(present, np.full(len(present), fill))
-        steps = np.concatenate([game.nobody[fill][None], inside, game.whole[None]])
+        place, most = np.argsort(order), max(1, game.session.memory // _SHARE // len(order))
+        values = [game.nobody[fill][None]]
+        for first in range(1, len(order), most):
+            joined = np.arange(first, min(first + most, len(order)))
+            values.append(game.values(place[None, :] < joined[:, None], np.full(len(joined), fill)))
+        steps = np.concatenate([*values, game.whole[None]])
         gains = np.empty((*steps.shape[1:], len(order)))
         gains[..., order] = np.moveaxis(np.diff(steps, axis=0), 0, -1)
         return gains
