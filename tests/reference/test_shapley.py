@@ -431,7 +431,6 @@ def test_coalitions_of_an_order_keep_to_the_memory_budget(float64):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Game, "values", watched)
-        options: dict[str, Any] = {"baseline": 0.2, "draws": 4}
         whole, pieces = (
             ks.explain(model, x, "shapley_sampling", baseline=0.2, draws=4, memory_budget=size)
             for size in (2**30, 1000)
