@@ -179,7 +179,7 @@ def test_what_does_not_fit(float64):
     bench = Bench(average_head(), samples(SHAPE))
     with pytest.raises(ks.UnknownNameError, match="Did you mean 'last'"):
         bench("grad_cam", layer="lst")
-    with pytest.raises(ks.IncompatibleMethodError, match="axes do not run along those of a sample"):
+    with pytest.raises(ks.IncompatibleMethodError, match="axes cannot be followed to those of a sample"):
         bench("grad_cam", layer=bench.model.layers[-1].name)
     with pytest.raises(ks.IncompatibleMethodError, match="units inside"):
         bench("grad_cam", target=ks.Neuron("last", (0, 0, 0)))

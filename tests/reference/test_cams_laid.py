@@ -71,7 +71,7 @@ def test_positions_that_are_not_the_inputs_are_refused(before, shape, float64):
     bench = Bench(over_time(*before(), shape=shape), samples(shape))
     with pytest.raises(ks.IncompatibleMethodError, match="positions of 'conv' are others"):
         bench("grad_cam")
-    with pytest.raises(ks.IncompatibleMethodError, match=r"'conv' returns shape .* do not run along"):
+    with pytest.raises(ks.IncompatibleMethodError, match=r"'conv' returns shape .* cannot be followed"):
         bench("hires_cam", layer="conv")
 
 
@@ -118,33 +118,97 @@ def test_score_cam_does_not_multiply_tokens():
 
 
 MOVES = {
-    "padding": (layers.ZeroPadding2D((1, 2)), (0, 1, 2)),
-    "cropping": (layers.Cropping2D((1, 2)), (0, 1, 2)),
-    "enlarging": (layers.UpSampling2D((2, 3), interpolation="bilinear"), (0, 1, 2)),
-    "turning": (layers.Permute((3, 1, 2)), (2, 0, 1)),
-    "flattening": (layers.Flatten(), (None,)),
-    "splitting an axis": (layers.Reshape((8, 3, 2, 3)), (0, None, None, 2)),
-    "a new axis": (layers.Reshape((8, 1, 6, 3)), (0, None, 1, 2)),
-    "kernel": (layers.Conv2D(4, 3), (0, 1, None)),
-    "depthwise kernel": (layers.DepthwiseConv2D(3), (0, 1, None)),
-    "dense": (layers.Dense(5), (0, 1, None)),
-    "pooling": (layers.MaxPooling2D(2), (0, 1, 2)),
-    "cell by cell": (layers.ReLU(), (0, 1, 2)),
+    "padding": (layers.ZeroPadding2D((1, 2)), [(0, -1, 9), (1, -2, 8), (2, 0, 3)]),
+    "cropping": (layers.Cropping2D(((1, 2), (0, 3))), [(0, 1, 6), (1, 0, 3), (2, 0, 3)]),
+    "enlarging": (layers.UpSampling2D((2, 3)), [(0, 0, 8), (1, 0, 6), (2, 0, 3)]),
+    "turning": (layers.Permute((3, 1, 2)), [(2, 0, 3), (0, 0, 8), (1, 0, 6)]),
+    "flattening": (layers.Flatten(), [None]),
+    "splitting an axis": (layers.Reshape((8, 3, 2, 3)), [(0, 0, 8), None, None, (2, 0, 3)]),
+    "a new axis": (layers.Reshape((8, 1, 6, 3)), [(0, 0, 8), None, (1, 0, 6), (2, 0, 3)]),
+    "kernel": (layers.Conv2D(4, 3), [(0, 0, 8), (1, 0, 6), None]),
+    "depthwise kernel": (layers.DepthwiseConv2D(3), [(0, 0, 8), (1, 0, 6), None]),
+    "dense": (layers.Dense(5), [(0, 0, 8), (1, 0, 6), None]),
+    "einsum over channels": (layers.EinsumDense("abcd,de->abce", (None, 6, 5)), [(0, 0, 8), (1, 0, 6), None]),
+    "einsum over places": (layers.EinsumDense("abcd,be->aecd", (5, 6, 3)), [None, (1, 0, 6), (2, 0, 3)]),
+    "pooling": (layers.MaxPooling2D(2), [(0, 0, 8), (1, 0, 6), (2, 0, 3)]),
+    "pooling whole axes": (layers.GlobalAveragePooling2D(), [(2, 0, 3)]),
+    "cell by cell": (layers.ReLU(), [(0, 0, 8), (1, 0, 6), (2, 0, 3)]),
 }
+REST = (1, 0, 2)
+FUNCTIONS: dict[str, Any] = {
+    "every second": (lambda x: x[:, ::2], (8, 2), [(0, -0.5, 7.5), REST]),
+    "a part": (lambda x: x[:, 3:7], (8, 2), [(0, 3, 7), REST]),
+    "mirrored": (lambda x: keras.ops.pad(x, ((0, 0), (2, 1), (0, 0)), mode="reflect"), (8, 2), [(0, -2, 9), REST]),
+    "around": (lambda x: keras.ops.concatenate([x[:, -1:], x, x[:, :1]], axis=1), (8, 2), [(0, -1, 9), REST]),
+    "halves": (lambda x: keras.ops.concatenate([x[:, :4] * 2, x[:, 4:]], axis=1), (8, 2), [(0, 0, 8), REST]),
+    "halves turned": (lambda x: keras.ops.concatenate([x[:, 4:], x[:, :4] * 2], axis=1), (8, 2), [None, REST]),
+    "twice": (lambda x: keras.ops.concatenate([x, x], axis=1), (8, 2), [None, REST]),
+    "backwards": (lambda x: keras.ops.flip(x, axis=1), (8, 2), [None, REST]),
+    "a mean over square": (lambda x: keras.ops.mean(x, axis=1), (5, 5, 2), [(1, 0, 5), (2, 0, 2)]),
+}
+
+
+def axes_of(model: Any, shape: tuple[int, ...]) -> list[Any]:
+    view = ks.Explainer(model, "gradient").prepare(samples(shape)).view
+    return [None if s is None else (s.axis, s.low, s.high) for s in Axes(view.graph).of(view.graph.outputs[0])]
+
+
+def check_axes(found: list[Any], expected: list[Any]) -> None:
+    assert [s and s[0] for s in found] == [s and s[0] for s in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one is None or np.allclose(one, other, atol=1e-3), (found, expected)
 
 
 @pytest.mark.parametrize("name", MOVES)
 def test_where_axes_go(name):
     layer, expected = MOVES[name]
     inputs = layers.Input((8, 6, 3))
-    view = ks.Explainer(keras.Model(inputs, layer(inputs)), "gradient").prepare(samples((8, 6, 3))).view
-    assert Axes(view.graph).of(view.graph.outputs[0]) == expected
+    check_axes(axes_of(keras.Model(inputs, layer(inputs)), (8, 6, 3)), expected)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_where_functions_take_axes(name):
+    fn, shape, expected = FUNCTIONS[name]
+    inputs = layers.Input(shape)
+    check_axes(axes_of(keras.Model(inputs, fn(inputs)), shape), expected)
+
+
+def test_pixels_shuffled_into_place():
+    """Channels become places within each cell: the axes stay what they were."""
+    inputs = layers.Input((4, 6, 1))
+    h = layers.Reshape((4, 6, 2, 2, 3))(layers.Conv2D(12, 1)(inputs))
+    shuffled = layers.Reshape((8, 12, 3))(layers.Permute((1, 3, 2, 4, 5))(h))
+    check_axes(axes_of(keras.Model(inputs, shuffled), (4, 6, 1)), [(0, 0, 4), (1, 0, 6), None])
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+def test_a_cropped_map_lies_where_it_was_read(upsample, float64):
+    """Row 20 of 32 is set, and the network reads rows 16 to 31 only: the map is that row."""
+    x = np.zeros((1, 32, 4, 1))
+    x[0, 20] = 1
+    crop = layers.Cropping2D(((16, 0), (0, 0)))
+    conv = layers.Conv2D(2, 1, use_bias=False, name="conv")
+    bench = Bench(stack((32, 4, 1), crop, conv, layers.GlobalAveragePooling2D(), layers.Dense(3)), x)
+    found = bench("hires_cam", layer="conv", upsample=upsample)
+    assert set(np.argwhere(found.values)[:, 1]) == {20}
+
+
+def test_a_token_in_front_has_no_place(float64):
+    """Patches of four steps behind a token: only the last patch is set, and the map lies on its steps."""
+    x = np.zeros((1, 16, 1))
+    x[0, 12:] = 1
+    inputs = layers.Input((16, 1))
+    patches = layers.Conv1D(3, 4, strides=4, use_bias=False)(inputs)
+    with_token = keras.ops.concatenate([keras.ops.full_like(patches[:, :1], 0.3), patches], axis=1)
+    mixed = layers.Conv1D(4, 1, use_bias=False, name="mixed")(with_token)
+    model = weigh(keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(mixed))))
+    found = Bench(model, x)("hires_cam", layer="mixed", upsample=False)
+    assert set(np.argwhere(found.values)[:, 1]) == {12, 13, 14, 15}
 
 
 def test_places_put_behind_each_other_are_not_those_of_the_input():
     inputs = layers.Input((8, 3))
     behind = keras.Model(inputs, layers.Concatenate(axis=1)([inputs, layers.ReLU()(inputs)]))
     beside = keras.Model(inputs, layers.Concatenate()([inputs, layers.ReLU()(inputs)]))
-    for model, expected in ((behind, (None, 1)), (beside, (0, None))):
-        view = ks.Explainer(model, "gradient").prepare(samples((8, 3))).view
-        assert Axes(view.graph).of(view.graph.outputs[0]) == expected
+    check_axes(axes_of(behind, (8, 3)), [None, (1, 0, 3)])
+    check_axes(axes_of(beside, (8, 3)), [(0, 0, 8), None])

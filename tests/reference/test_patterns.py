@@ -819,3 +819,20 @@ def test_other_activations_are_named() -> None:
     e = Bench(model, x)("pattern_attribution", patterns=fitted(model, x))
     assert any("(tanh) it takes the derivative" in text for text in e.warnings)
     assert dataclasses.replace(e.method).patterns.estimator == "relu"
+
+
+def test_one_sided_patterns_of_large_pictures(float32: None) -> None:
+    """Sums over 40000 places: what is taken off the input is added back to the last digit, on every backend."""
+    model = nets.stack((200, 200, 3), layers.Conv2D(4, 3, padding="same"), layers.ReLU())
+    layer, rng = model.layers[0], np.random.default_rng(3)
+    kernel = (0.02 * rng.normal(size=(3, 3, 3, 4))).astype("float32")
+    layer.set_weights([kernel, np.array([-4, -1, 0, 2], "float32")])
+    x = rng.uniform(0, 255, size=(2, 200, 200, 3)).astype("float32")
+    found = fitted_alive(model, x, batch_size=1)[layer.name]
+    patches = patches_2d(x, (3, 3), padding="same")
+    read = patches.reshape(-1, 27).astype("float64")
+    answers = read @ kernel.reshape(27, 4).astype("float64")
+    for j, bias in enumerate((-4, -1, 0, 2)):
+        active = answers[:, j] + bias > 0
+        c = (read[active] * answers[active, j, None]).mean(axis=0) - read[active].mean(axis=0) * answers[:, j].mean()
+        same(found.values[..., j].ravel(), c / (kernel[..., j].ravel() @ c), 1e-5)

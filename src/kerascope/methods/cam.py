@@ -13,7 +13,7 @@ from kerascope import backend
 from kerascope.errors import BadInputError, IncompatibleMethodError, unknown_name
 from kerascope.methods.base import Attribution, Batch, Method
 from kerascope.methods.session import Session
-from kerascope.model.axes import Along, Axes
+from kerascope.model.axes import Along, Axes, Span
 from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import HEADS, Activation, Affine, Mixture, Opaque, Route, Tensor
 from kerascope.target import Selection
@@ -110,7 +110,11 @@ class ActivationMap(Method):
         return _empty_maps(raw)
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
-        return () if self.layer else (f"The map was taken at {name!r}, the last layer with spatial axes.",)
+        return (
+            ()
+            if self.layer
+            else (f"The map was taken at {name!r}, the last layer whose positions are those of the input.",)
+        )
 
 
 def _place(session: Session, layer: str | None) -> Place:
@@ -148,8 +152,8 @@ def _named(session: Session, layer: str) -> Place:
     place = Place.at(graph, tensor, layer, Axes(graph), session)
     if place is None:
         raise IncompatibleMethodError(
-            f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, whose axes do not run along those of a "
-            f"sample, {session.shapes[0]}: its map cannot be laid over. Name a layer with spatial axes."
+            f"Layer {layer!r} returns shape {view.traced.shapes[tensor]}, whose axes cannot be followed to those of "
+            f"a sample, {session.shapes[0]}: its map cannot be laid over. Name a layer with spatial axes."
         )
     return place
 
@@ -187,23 +191,24 @@ class Place:
         shape = graph.shapes[tensor]
         spatial = slice(1, None) if session.view.channels_first else slice(0, -1)
         sized = list(zip(axes.of(tensor)[spatial], shape[1:][spatial], strict=True))
-        extended = [axis for axis, size in sized if size != 1]
+        extended = [None if span is None else span.axis for span, size in sized if size != 1]
         # All axes of a sample, or all but its channels: a layer with fewer may have seen a part of it only.
         fewer = len(session.shapes[0]) - len(sized) not in (0, 1)
         if fewer or not sized or None in extended or len(set(extended)) < len(extended):
             return None
         # An axis with one place holds for the whole of any axis: it is dropped.
-        return cls(graph, tensor, name, tuple(axis if size != 1 else None for axis, size in sized))
+        return cls(graph, tensor, name, tuple(span if size != 1 else None for span, size in sized))
 
     def lay_over(self, raw: np.ndarray, shape: tuple[int, ...], *, smooth: bool) -> np.ndarray:
         """Enlarge maps (B, T, *spatial) to a sample's shape, the same along all axes the layer does not run along."""
-        single = tuple(place + 2 for place, axis in enumerate(self.along) if axis is None)
+        single = tuple(place + 2 for place, span in enumerate(self.along) if span is None)
         enlarged = np.squeeze(raw, single)
-        kept = [axis for axis in self.along if axis is not None]
-        for place, axis in enumerate(kept):
-            enlarged = _enlarge(enlarged, place + 2, shape[axis], smooth=smooth)
-        ordered = np.transpose(enlarged, (0, 1, *(2 + place for place in np.argsort(kept))))
-        missing = tuple(axis + 2 for axis in range(len(shape)) if axis not in kept)
+        kept = [span for span in self.along if span is not None]
+        for place, span in enumerate(kept):
+            enlarged = _enlarge(enlarged, place + 2, shape[span.axis], span, smooth=smooth)
+        order = [span.axis for span in kept]
+        ordered = np.transpose(enlarged, (0, 1, *(2 + place for place in np.argsort(order))))
+        missing = tuple(axis + 2 for axis in range(len(shape)) if axis not in order)
         return np.array(np.broadcast_to(np.expand_dims(ordered, missing), (*raw.shape[:2], *shape)))
 
 
@@ -229,17 +234,23 @@ def _activations(
     return activations, None, explained, logits
 
 
-def _enlarge(values: np.ndarray, axis: int, size: int, *, smooth: bool) -> np.ndarray:
-    """Interpolate along one axis, cell centres on cell centres, constant beyond the outermost ones."""
-    have = values.shape[axis]
-    places = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
-    if not smooth:
-        return np.asarray(np.take(values, np.arange(size) * have // size, axis=axis))
-    left = np.floor(places).astype(int)
-    right = np.minimum(left + 1, have - 1)
-    share = (places - left).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-    mixed = np.take(values, left, axis=axis) * (1 - share) + np.take(values, right, axis=axis) * share
-    return np.asarray(mixed)
+def _enlarge(values: np.ndarray, axis: int, size: int, span: Span, *, smooth: bool) -> np.ndarray:
+    """Interpolate along one axis, cell centres on cell centres, constant beyond the outermost ones; 0 out of the span.
+
+    The axis runs through ``span`` of the ``size`` cells.
+    """
+    have, centres = values.shape[axis], np.arange(size) + 0.5
+    within = (centres - span.low) * have / (span.high - span.low)
+    if smooth:
+        places = np.clip(within - 0.5, 0, have - 1)
+        left = np.floor(places).astype(int)
+        share = (places - left).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        right = np.minimum(left + 1, have - 1)
+        mixed = np.take(values, left, axis=axis) * (1 - share) + np.take(values, right, axis=axis) * share
+    else:
+        mixed = np.take(values, np.clip(np.floor(within).astype(int), 0, have - 1), axis=axis)
+    read = ((within >= 0) & (within <= have)).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return np.asarray(mixed * read)
 
 
 def _empty_maps(raw: np.ndarray) -> tuple[str, ...]:

@@ -1,31 +1,53 @@
-"""Along which axis of a sample each axis inside a network runs: what a map of a layer may be laid over."""
+"""Along which axis of a sample each axis inside a network runs, and how far: what a map of a layer may be laid over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from keras import ops
 
 from kerascope import backend
 from kerascope.model.graph import Graph, Node, as_tuple
-from kerascope.model.primitives import Affine, Route
+from kerascope.model.primitives import Affine, Mixture, Opaque, Route, Winner
 
-Along = tuple[int | None, ...]
-"""For each axis behind the batch axis: the axis of the sample whose positions it runs through, in order, or None."""
+_FIRST = 1000.0
+"""The number of the first position: far from the constants that padding and class tokens hold."""
+_SAME = 1e-2
+"""Positions nearer to each other than this are one."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The positions of a sample that an axis runs through: from ``low`` to ``high``, in cells of the sample's ``axis``.
+
+    Padding lies outside the sample, so the ends may too.
+    """
+
+    axis: int
+    low: float
+    high: float
+
+
+Along = tuple[Span | None, ...]
+"""For each axis behind the batch axis: what it runs through, in order, or None."""
 
 
 class Axes:
     """Follows the axes of a model's one input through a graph.
 
-    Kernels leave positions where they are and make a new channel axis; rearrangements are asked, with the position
-    in each cell, where they bring it. An axis that several axes went into, or that runs backwards, is none.
+    Kernels and pooling leave an axis as long as it was, whatever the number of cells, and kernels make a new channel
+    axis. Rearrangements are asked, with the position in each cell, where they bring it. An axis that several went into,
+    or that runs backwards, is none.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         (start,) = graph.inputs
         self._producers = graph.producers()
-        self._known: dict[int, Along] = {start: tuple(range(len(graph.shapes[start]) - 1))}
+        self._known: dict[int, Along] = {start: tuple(Span(i, 0, n) for i, n in enumerate(self._sizes(start)))}
 
     def of(self, tensor: int) -> Along:
         """Return which axes of a sample the axes of a tensor run along."""
@@ -35,16 +57,18 @@ class Axes:
         return self._known[tensor]
 
     def _through(self, node: Node) -> Iterator[Along]:
-        alike = [tensor for tensor in node.inputs if self._rank(tensor) == self._rank(node.inputs[0])]
-        merged = tuple(map(_only, zip(*(self._known[tensor] for tensor in alike), strict=True)))
-        if isinstance(node.op, Route):
-            yield from self._moved(node, merged)
-            return
-        for output in node.outputs:
-            if self._rank(output) == len(merged):
-                yield _without_channels(node, merged)
-            else:
-                yield self._leading(node.inputs[0], output, merged)
+        rank, op = self._rank(node.inputs[0]), node.op
+        alike = [self._known[tensor] for tensor in node.inputs if self._rank(tensor) == rank]
+        merged = tuple(map(_widest, zip(*alike, strict=True)))
+        kept = all(self._rank(output) == rank for output in node.outputs)
+        if isinstance(op, Route) or (isinstance(op, (Mixture, Winner)) and not kept):
+            yield from self._moved(node, op)
+        elif isinstance(op, Affine) and op.form == "einsum":
+            yield from self._moved(node, _positions_through(op))
+        else:
+            for output in node.outputs:
+                same = self._rank(output) == rank
+                yield _without_channels(node, merged) if same else self._opened(node, output, merged)
 
     def _rank(self, tensor: int) -> int:
         return len(self.graph.shapes[tensor]) - 1
@@ -52,64 +76,109 @@ class Axes:
     def _sizes(self, tensor: int) -> tuple[int, ...]:
         return tuple(size or 1 for size in self.graph.shapes[tensor][1:])
 
-    def _leading(self, before: int, after: int, along: Along) -> Along:
-        """Return what the first axes run along, as long as their sizes are the same before and after."""
-        kept: list[int | None] = []
-        for axis, (have, had) in enumerate(zip(self._sizes(after), self._sizes(before), strict=False)):
-            if have != had:
-                break
-            kept.append(along[axis])
-        return (*kept, *(None,) * (self._rank(after) - len(kept)))
+    def _opened(self, node: Node, output: int, along: Along) -> Along:
+        """Return what axes run along where a function that is not known adds some behind them, as an embedding does."""
+        kept: list[Span | None] = []
+        if isinstance(node.op, Opaque) and self._rank(output) > len(along):
+            for span, have, had in zip(along, self._sizes(output), self._sizes(node.inputs[0]), strict=False):
+                if have != had:
+                    break
+                kept.append(span)
+        return (*kept, *(None,) * (self._rank(output) - len(kept)))
 
-    def _moved(self, node: Node, along: Along) -> Iterator[Along]:
-        profiles = [self._profiles(node, axis) for axis in range(len(along))]
+    def _moved(self, node: Node, fn: Callable[..., Any]) -> Iterator[Along]:
+        """Yield what the outputs of a rearrangement run along.
+
+        An axis of the sample goes on where it runs along one axis of the output only, and no other runs there.
+        """
+        given = {tensor: self._known[tensor] for tensor in node.inputs}
+        axes = dict.fromkeys(span.axis for along in given.values() for span in along if span is not None)
+        profiles = {axis: self._profiles(node, axis, fn) for axis in axes}
         for place, output in enumerate(node.outputs):
-            moves = [[_moves(of_axis[place][a]) for a in range(self._rank(output))] for of_axis in profiles]
-            found: list[int | None] = [None] * self._rank(output)
-            for axis, row in enumerate(moves):
-                # An axis goes on where it alone rises along one axis of the output, and along no other.
-                (to, how), *more = [(a, move) for a, move in enumerate(row) if move] or [(0, 0)]
-                if how > 0 and not more and sum(bool(other[to]) for other in moves) == 1:
-                    found[to] = along[axis]
-            yield tuple(found)
+            runs: list[list[Span | None]] = [[] for _ in range(self._rank(output))]
+            for axis, (width, of_outputs) in profiles.items():
+                moving = [to for to, profile in enumerate(of_outputs[place]) if _varies(profile)]
+                for to in moving:
+                    runs[to].append(_run(of_outputs[place][to], axis, width) if len(moving) == 1 else None)
+            yield tuple(found[0] if len(found) == 1 else None for found in runs)
 
-    def _profiles(self, node: Node, axis: int) -> list[list[np.ndarray]]:
-        """Return, by output and by its axes, the mean position along an axis of the inputs, without padding."""
-        positions = []
+    def _profiles(self, node: Node, axis: int, fn: Callable[..., Any]) -> tuple[float, list[list[np.ndarray]]]:
+        """Ask a rearrangement where it brings positions along an axis of the sample.
+
+        Returns:
+            How wide the cells of the input are, and by output and by its axes the mean position; nan where there is
+            none.
+        """
+        given, spans, width = [], [], np.inf
         for tensor in node.inputs:
-            sizes = self._sizes(tensor)
-            numbers = np.arange(1, sizes[axis] + 1, dtype="float32") if axis < len(sizes) else np.ones(1, "float32")
-            shape = [-1 if a == axis else 1 for a in range(len(sizes))] if axis < len(sizes) else [1] * len(sizes)
-            spread = np.broadcast_to(numbers.reshape(shape), sizes)
-            positions.append(backend.from_numpy(np.ascontiguousarray(spread)[None]))
-        return [_means(backend.to_numpy(found)[0]) for found in as_tuple(node.op(*positions))]
+            sizes, values = self._sizes(tensor), np.zeros(1, "float32")
+            found = [
+                (at, span) for at, span in enumerate(self._known[tensor]) if span is not None and span.axis == axis
+            ]
+            for at, span in found[:1]:
+                centres = _FIRST + span.low + (np.arange(sizes[at]) + 0.5) * (span.high - span.low) / sizes[at]
+                values = centres.astype("float32").reshape([-1 if a == at else 1 for a in range(len(sizes))])
+                spans.append(span)
+                width = min(width, (span.high - span.low) / sizes[at])
+            given.append(backend.from_numpy(np.broadcast_to(values, sizes)[None].copy()))
+        with backend.inference():
+            outputs = [backend.to_numpy(found)[0].astype("float64") for found in as_tuple(fn(*given))]
+        low, high = min(span.low for span in spans), max(span.high for span in spans)
+        return width, [_means(found, low, high) for found in outputs]
 
 
-def _only(labels: Sequence[int | None]) -> int | None:
-    """Return the one axis that is named, or None where none is, or several."""
-    named = {label for label in labels if label is not None}
-    return named.pop() if len(named) == 1 else None
+def _widest(spans: Sequence[Span | None]) -> Span | None:
+    """Return the longest of the spans that run together, None where there is none or they are of several axes."""
+    known = [span for span in spans if span is not None]
+    if len({span.axis for span in known}) != 1:
+        return None
+    return max(known, key=lambda span: span.high - span.low)
 
 
 def _without_channels(node: Node, along: Along) -> Along:
     if not isinstance(node.op, Affine) or node.op.is_diagonal:
         return along
     channel = (node.op.channel_axis - 1 if node.op.channel_axis > 0 else node.op.channel_axis) % len(along)
-    return tuple(None if axis == channel else label for axis, label in enumerate(along))
+    return tuple(None if axis == channel else span for axis, span in enumerate(along))
 
 
-def _moves(profile: np.ndarray) -> int:
-    """Return 1 where positions rise, -1 where they also fall, 0 where they stay the same."""
-    steps = np.diff(profile)
-    return 0 if not np.any(steps) else 1 if np.all(steps >= 0) else -1
+def _positions_through(op: Affine) -> Callable[..., Any]:
+    """Return the function that averages positions over what a kernel mixes."""
+    ones = ops.ones_like(op.kernel)
+    return lambda x: op.linear(x, ones) / op.linear(ops.ones_like(x), ones)
 
 
-def _means(positions: np.ndarray) -> list[np.ndarray]:
-    """Return the mean along each axis, of the cells that hold a position; lines of padding are left out."""
+def _means(found: np.ndarray, low: float, high: float) -> list[np.ndarray]:
+    """Return the mean position along each axis; nan where no cell holds one from ``low`` to ``high``."""
+    held = (found > _FIRST + low) & (found < _FIRST + high)
     profiles = []
-    for axis in range(positions.ndim):
-        others = tuple(a for a in range(positions.ndim) if a != axis)
-        cells = np.count_nonzero(positions, axis=others)
-        sums = positions.sum(axis=others, dtype="float64")
-        profiles.append(np.round(sums[cells > 0] / cells[cells > 0], 4))
+    for axis in range(found.ndim):
+        others = tuple(a for a in range(found.ndim) if a != axis)
+        cells, sums = held.sum(axis=others), np.where(held, found - _FIRST, 0).sum(axis=others)
+        profiles.append(np.where(cells > 0, sums / np.maximum(cells, 1), np.nan))
     return profiles
+
+
+def _varies(profile: np.ndarray) -> bool:
+    held = profile[~np.isnan(profile)]
+    return len(held) > 1 and bool(np.ptp(held) > _SAME)
+
+
+def _run(profile: np.ndarray, axis: int, width: float) -> Span | None:
+    """Return what an axis runs through, from the positions along it; None if most of them do not rise.
+
+    What comes before or behind the rising ones is padding: mirrored cells, a token. ``width``: of a cell before.
+    """
+    start = first = last = 0
+    for place, step in enumerate(np.diff(profile)):  # the longest stretch that does not fall
+        start = start if step >= -_SAME else place + 1
+        if place + 1 - start > last - first:
+            first, last = start, place + 1
+    inside = profile[first : last + 1]
+    if 2 * len(inside) <= np.count_nonzero(~np.isnan(profile)) or not inside[-1] - inside[0] > _SAME:
+        return None
+    # Cells that are repeated fill what they came from; cells that were left out count to their neighbours.
+    half = max(width, float(np.median(np.diff(inside)))) / 2
+    low, high = inside[0] - half, inside[-1] + half
+    cell = (high - low) / len(inside)
+    return Span(axis, float(low - cell * first), float(high + cell * (len(profile) - 1 - last)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -37,7 +39,7 @@ class Origin:
         """Return the origin of a layer from what `pilot` found."""
         held = {name: backend.to_numpy(tensor) for name, tensor in found.items()}
         whole = np.broadcast_to(held["seen"] == held["count"], held["seen"].shape)
-        shift = held["shift"].astype("float64") / np.maximum(held["seen"], 1)
+        shift = _shift_of_cells(unit, held)
         # Where nothing is padded the shift adds a constant to the output: left out, it cannot be rounded.
         offset = -held["mean"] if whole.all() else held["offset"] - held["mean"] - held["offset_mean"]
         shifts = tuple(backend.from_numpy(held[f"shift {i}"]) for i in range(unit.inputs))
@@ -51,18 +53,44 @@ def pilot(unit: Unit, xs: tuple[Tensor, ...]) -> Sums:
     ones = tuple(ops.ones_like(x[:1]) for x in xs)
     alike = tuple(one * shift for one, shift in zip(ones, shifts, strict=True))
     pull_ones = backend.vjp(lambda kernel: unit.linear(ones, kernel), unit.kernel)[1]
-    offset, pull_shift = backend.vjp(lambda kernel: unit.linear(alike, kernel), unit.kernel)
+    offset = unit.linear(alike, unit.kernel)
     y = unit.linear(_less(xs, shifts), unit.kernel)
     full = ops.ones_like(offset)
     return {
         "count": unit.per_neuron(full, pull_ones),
         "seen": pull_ones(full)[0],
-        "shift": pull_shift(full)[0],
         "offset": offset,
         "offset_mean": unit.output_mean(offset),
         "mean": unit.output_mean(y),
         **{f"shift {i}": shift for i, shift in enumerate(shifts)},
+        **{f"digit {i}": pulled for i, pulled in enumerate(_digits(unit, ones, shifts, full))},
     }
+
+
+def _digits(unit: Unit, ones: tuple[Tensor, ...], shifts: tuple[Tensor, ...], full: Tensor) -> list[Tensor]:
+    """Return, for each binary digit, how often a cell of the kernel reads a shift whose number has a 1 there.
+
+    Shifts are numbered through, those of all inputs. Digits can be told from sums over positions whatever rounding does
+    to these; the shifts themselves could not.
+    """
+    sizes = [math.prod(shift.shape) for shift in shifts]
+    numbers = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    pulled = []
+    dtype = str(keras.backend.standardize_dtype(full.dtype))
+    for digit in range(sum(sizes).bit_length()):
+        having = [backend.from_numpy((number >> digit & 1).astype(dtype)) for number in numbers]
+        marks = [o * ops.reshape(h, shift.shape) for o, h, shift in zip(ones, having, shifts, strict=True)]
+        pull = backend.vjp(lambda kernel, marks=tuple(marks): unit.linear(marks, kernel), unit.kernel)[1]
+        pulled.append(pull(full)[0])
+    return pulled
+
+
+def _shift_of_cells(unit: Unit, held: dict[str, np.ndarray]) -> np.ndarray:
+    """Return what was taken off the cells that each cell of the kernel reads, in the kernel's shape."""
+    shifts = np.concatenate([held[f"shift {i}"].astype("float64").ravel() for i in range(unit.inputs)])
+    digits = (held[f"digit {i}"] > held["seen"] / 2 for i in range(len(shifts).bit_length()))
+    number = sum(digit.astype(int) << i for i, digit in enumerate(digits))
+    return shifts[np.minimum(number, len(shifts) - 1)] * (held["seen"] > 0)
 
 
 def unit_sums(
