@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -367,7 +367,7 @@ def _joined_trails(trails: Sequence[Trail], *, squeeze: bool) -> Relevances:
     sums = [{node: joined([trail.flows[node][k] for trail in trails]) for node in passed} for k in range(3)]
     rows = [first.rules[node] for node in passed]
     return Relevances(
-        arrays={node: joined([trail.values[node] for trail in trails]) for node in passed if node in first.values},
+        arrays={name: joined([trail.values[name] for trail in trails]) for name in _in_order(first.values, passed)},
         inputs=tuple(joined(parts) for parts in zip(*(trail.inputs for trail in trails), strict=True)),
         steps=tuple(Step(row["node"], row["layer"], row["kind"], row["rule"]) for row in rows),
         arriving=sums[0],
@@ -375,6 +375,12 @@ def _joined_trails(trails: Sequence[Trail], *, squeeze: bool) -> Relevances:
         absorbed=sums[2],
         explained=joined([trail.explained for trail in trails]),
     )
+
+
+def _in_order(names: Iterable[str], nodes: Sequence[str]) -> list[str]:
+    """Return the names of what operations return, in the order of the operations."""
+    rank = {node: place for place, node in enumerate(nodes)}
+    return sorted(names, key=lambda name: rank[name] if name in rank else rank[name.rpartition("[")[0]])
 
 
 class _reporting:

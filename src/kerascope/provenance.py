@@ -191,12 +191,13 @@ class Recorder:
                 f"what makes up that negative number, positive values {sides}."
             )
         saturated = (explained < _SATURATED) | (explained > 1 - _SATURATED)
-        if saturated.any() and self._explains_probability() and self.method.family != "control":
+        asks = self.method.family in ("perturbation", "control")  # what the output is at other inputs
+        if saturated.any() and not asks and self._explains_probability():
             texts.append(
-                f"The explained probability is above {1 - _SATURATED} or below {_SATURATED} for "
-                f"{_samples(saturated)}: there it hardly answers to the input, whatever the model goes by. Explain the "
-                "logit: a class of the output, where its final softmax or sigmoid is taken off, or ks.Neuron(layer, "
-                "index) for the layer that goes into it."
+                f"What is explained comes out of a softmax or sigmoid, and is above {1 - _SATURATED} or below "
+                f"{_SATURATED} for {_samples(saturated)}: there it hardly answers to small changes. Explain the logit: "
+                "a class of the output, where its final softmax or sigmoid is taken off, or ks.Neuron(layer, index) "
+                "for the layer that goes into it."
             )
         if selection.against is not None:
             settled = selection.fixed(logits)

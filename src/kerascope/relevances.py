@@ -31,7 +31,8 @@ class Relevances(Mapping[str, Array]):
     """The relevance at every operation of a walk, from the output back to the input.
 
     ``relevances["conv_2"]`` is what arrived at the output of that operation: array (N, *shape) as the operation returns
-    it, or (N, T, *shape) for several targets; under DeepLIFT contributions to the difference from the reference.
+    it, or (N, T, *shape) for several targets; of several tensors that it returns, ``relevances["split[0]"]`` is the
+    first. Under DeepLIFT these are contributions to the difference from the reference.
     Iterating gives the operations in the order of the walk.
 
     Attributes:

@@ -91,6 +91,12 @@ def test_target_in_a_file(tmp_path: Path) -> None:
     assert found.tolist() == [1, 0]
 
 
+def test_target_in_a_file_of_a_head(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("walking\n0\n")
+    found = targets.target(f"{tmp_path / 't.txt'}@quality", NAMES)
+    assert (found.index.tolist(), found.output) == ([1, 0], "quality")
+
+
 def test_target_of_the_top_classes() -> None:
     assert targets.target("top:2", None).k == 2
     for text in ("top:0", "top:x", "top:"):
@@ -114,6 +120,7 @@ def test_target_of_the_top_classes() -> None:
         ("top@quality", None, ks.TopClass(1, "quality")),
         ("top:2@0", None, ks.TopClass(2, 0)),
         ("a@b", ("x", "a@b"), 1),  # a class's name
+        ("contrast:a@b,x", ("x", "a@b"), ks.Contrast(1, 0)),
     ],
 )
 def test_target_of_other_kinds(text: str, names: Any, expected: Any) -> None:
@@ -134,6 +141,9 @@ def test_target_one_class_per_sample_of_a_head() -> None:
         ("neuron:conv:a,b", "whole numbers with commas"),
         ("cell:1,x", "whole numbers with commas"),
         ("cell:", "whole numbers with commas"),
+        ("cell:--1", "whole numbers with commas"),
+        ("cell:\u00b2", "whole numbers with commas"),
+        ("top:\u00b2", "is not top:K"),
     ],
 )
 def test_target_badly_written(text: str, words: str) -> None:

@@ -255,6 +255,7 @@ def test_what_does_not_fit(float64):
         ({"fill": float("nan")}, ks.BadInputError, "fill= must hold finite numbers"),
         ({"fill": 0.0, "window": (1, 2, 3)}, ks.BadInputError, r"one for each axis of \(6, 6\)"),
         ({"fill": 0.0, "window": 0}, ks.BadInputError, "positive whole number"),
+        ({"fill": 0.0, "window": True}, ks.BadInputError, "positive whole number"),
         ({"fill": 0.0, "stride": 1.5}, ks.BadInputError, "positive whole number"),
         ({"fill": 0.0, "groups": "row"}, ks.UnknownNameError, "Did you mean 'rows'"),
         ({"fill": 0.0, "groups": np.zeros((6, 5), int)}, ks.BadInputError, r"expected the shape .* \(6, 6\)"),

@@ -188,3 +188,20 @@ def test_deep_taylor_has_it_too_and_gradients_have_not(float64):
         ks.Explainer(model, "gradient").relevances(x)
     with pytest.raises(ks.UnknownNameError, match="operation 'dnse'"):
         found["dnse"]
+
+
+@pytest.mark.parametrize("method", ["lrp.epsilon", "deeplift"])
+def test_an_operation_that_returns_several_tensors(method, float64):
+    """Each of them has what arrived there, zero where nothing did; together they are what arrived at the operation."""
+    for used in (2, 1):
+        inputs = layers.Input((6,))
+        halves = keras.ops.split(layers.Dense(6, activation="relu")(inputs), 2, axis=-1)
+        joined = layers.Concatenate()([halves[1], 2 * halves[0]]) if used == 2 else halves[1]
+        model, x = weigh(keras.Model(inputs, layers.Dense(3)(joined))), samples((6,))
+        found = ks.Explainer(model, method, background=x, compile=False).relevances(x, target=0)
+        name = next(step.node for step in found.steps if "split" in step.node)
+        parts = found[f"{name}[0]"], found[f"{name}[1]"]
+        assert [part.shape for part in parts] == [(3, 3), (3, 3)]
+        assert bool(np.any(parts[0])) == (used == 2)
+        same(sum(part.sum(axis=1) for part in parts), found.arriving[name])
+        same(found.inputs[0], ks.explain(model, x, method, background=x, target=0).values)

@@ -281,6 +281,7 @@ def always(layer: Any) -> bool:
         ({"rule": keras.layers.Dense}, "goes by its name"),
         ({"rule": ["Z"] * 3, "until_layer_idx": 1, "until_layer_rule": "Flat"}, "does not go with a list"),
         ({"rule": "Z", "until_layer_idx": 1}, "until_layer_idx needs until_layer_rule="),
+        ({"rule": "Z", "until_layer_rule": "Flat"}, "until_layer_rule needs until_layer_idx="),
         ({"rule": "Z", "until_layer_idx": 1, "until_layer_rule": "flat"}, "Unknown until_layer_rule"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import typer
 from kerascope.cli.io import read_names
 from kerascope.errors import BadTargetError, unknown_name
 
+_NUMBER = re.compile("-?[0-9]+")
 FORMS = "all, top, top:3, contrast:A,B, neuron:LAYER:3,4,0, cell:3,4,0; with @HEAD behind it where there are several"
 
 
@@ -31,10 +33,10 @@ def target(text: str | None, names: Sequence[str] | None) -> Any:
         return None
     if _is_class(text, names):
         return class_of(text, names)
-    if Path(text).is_file():
-        return np.array([class_of(str(name), names) for name in read_names(text, "--target").tolist()])
-    text, at, head = text.rpartition("@") if "@" in text else (text, "", "")
-    return _of_head(text, names, (int(head) if head.isdigit() else head) if at else None)
+    rest, at, head = text.rpartition("@")
+    if not at or Path(text).is_file() or _names_classes(text, names):
+        return _of_head(text, names, None)
+    return _of_head(rest, names, int(head) if _NUMBER.fullmatch(head) else head)
 
 
 def _of_head(text: str, names: Sequence[str] | None, head: str | int | None) -> Any:
@@ -59,21 +61,29 @@ def _of_head(text: str, names: Sequence[str] | None, head: str | int | None) -> 
     return classes if head is None else Class(classes, head)
 
 
+def _names_classes(text: str, names: Sequence[str] | None) -> bool:
+    """Whether this is a contrast or a list of classes that are known by name: an @ is then part of a name."""
+    parts = text.removeprefix("contrast:").split(",")
+    return all(_is_class(part.strip(), names) for part in parts)
+
+
 def _classes(text: str, names: Sequence[str] | None) -> Any:
+    if Path(text).is_file():
+        return np.array([class_of(str(name), names) for name in read_names(text, "--target").tolist()])
     if "," in text and not _is_class(text, names):
         return np.array([class_of(part.strip(), names) for part in text.split(",")])
     return class_of(text, names)
 
 
 def _count(text: str, count: str) -> int:
-    if not count.isdigit() or int(count) < 1:
+    if not _NUMBER.fullmatch(count) or int(count) < 1:
         raise typer.BadParameter(f"{text!r} is not top:K, as top:3.", param_hint="--target")
     return int(count)
 
 
 def _index(text: str, places: str) -> Any:
     numbers = [part.strip() for part in places.split(",")]
-    if not all(part.lstrip("-").isdigit() for part in numbers):
+    if not all(map(_NUMBER.fullmatch, numbers)):
         raise typer.BadParameter(
             f"{text!r} does not end in whole numbers with commas between them, as 3,4,0.", param_hint="--target"
         )
@@ -81,14 +91,14 @@ def _index(text: str, places: str) -> Any:
 
 
 def _is_class(text: str, names: Sequence[str] | None) -> bool:
-    return text.lstrip("-").isdigit() or text in (names or ())
+    return bool(_NUMBER.fullmatch(text)) or text in (names or ())
 
 
 def class_of(text: str, names: Sequence[str] | None, option: str = "--target") -> int:
     """Return the index of a class given by number or name; a name wins."""
     if names is not None and text in names:
         return list(names).index(text)
-    if text.lstrip("-").isdigit():
+    if _NUMBER.fullmatch(text):
         return int(text)
     if names is None:
         also = f" Also: {FORMS}; one class per sample with commas or in a file." if option == "--target" else ""

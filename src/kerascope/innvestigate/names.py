@@ -150,6 +150,8 @@ def _composite(placed: Placed, o: Options, side: int, first: Rule | None) -> Com
     first = _first(o, side) or first
     if first is not None:
         before.append((first_layer, first))
+    if o["until_layer_idx"] is None and o["until_layer_rule"] is not None:
+        raise BadInputError("until_layer_rule needs until_layer_idx=, the number of the last layer it is for.")
     if o["until_layer_idx"] is not None:
         if o["until_layer_rule"] is None:
             raise BadInputError(f"until_layer_idx needs until_layer_rule=, one of {', '.join(RULES)}.")
@@ -206,7 +208,7 @@ def _lrp_by(placed: Placed, o: Options, side: int) -> Method:
 
 def _preset(conv: str, *, flat: bool, until: bool = False) -> Analyzer:
     def full(o: Options) -> Options:
-        return {**o, "until_layer_rule": "Flat"} if until else o
+        return {**o, "until_layer_rule": "Flat"} if until and o["until_layer_idx"] is not None else o
 
     def ours_of(o: Options) -> Method:
         placed = [(convolutions, _rule(conv, 0)), (kernels, ours.Epsilon(o["epsilon"]))]

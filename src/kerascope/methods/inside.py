@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from kerascope.model.graph import Graph
+from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Tensor
 from kerascope.model.propagate import RELEVANCE, Carried, Walked
 
@@ -24,8 +24,9 @@ def along(graph: Graph, values: Mapping[int, Any], walks: Sequence[Walked], carr
         carried: what they carried.
 
     Returns:
-        By operation, from the output back, what arrived at its output (N, T, *shape); the sums of what arrived, what
-        was handed on and what was absorbed, each (N, T); and per input what arrived there (N, T, *S).
+        What arrived at the outputs of each operation (N, T, *shape), by `place_name`, from the output of the network
+        back; by operation the sums of what arrived, what was handed on and what was absorbed, each (N, T); and per
+        input what arrived there (N, T, *S).
     """
 
     def amounts(tensor: int) -> Tensor:
@@ -33,8 +34,13 @@ def along(graph: Graph, values: Mapping[int, Any], walks: Sequence[Walked], carr
         return ops.stack([carried.amount(values[tensor], w.values.get(tensor, zeros)) for w in walks], axis=1)
 
     passed = [node for node in reversed(graph.nodes) if node.name in walks[0].flows]
-    arrived = {node.name: amounts(node.outputs[0]) for node in passed if node.outputs[0] in walks[0].values}
+    arrived = {place_name(node, k): amounts(tensor) for node in passed for k, tensor in enumerate(node.outputs)}
     return arrived, {node.name: _flows(node.name, walks) for node in passed}, [amounts(i) for i in graph.inputs]
+
+
+def place_name(node: Node, output: int) -> str:
+    """Return the name of what an operation returns: its own, with the number of the output where there are several."""
+    return node.name if len(node.outputs) == 1 else f"{node.name}[{output}]"
 
 
 def _flows(node: str, walks: Sequence[Walked]) -> list[Tensor]:

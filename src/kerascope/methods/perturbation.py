@@ -264,6 +264,7 @@ def _sizes(value: Any, matrix: tuple[int, ...], name: str) -> tuple[int, ...] | 
     if value is None:
         return None
     sizes = (value,) * len(matrix) if np.ndim(value) == 0 else tuple(value)
-    if len(sizes) != len(matrix) or any(not isinstance(s, (int, np.integer)) or s < 1 for s in sizes):
+    positive = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s > 0 for s in sizes)
+    if len(sizes) != len(matrix) or not positive:
         raise BadInputError(f"{name}={value!r}: expected a positive whole number, or one for each axis of {matrix}.")
     return tuple(int(min(s, n)) if name == "window" else int(s) for s, n in zip(sizes, matrix, strict=True))
