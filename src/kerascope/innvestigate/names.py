@@ -208,7 +208,7 @@ def _lrp_by(placed: Placed, o: Options, side: int) -> Method:
 
 def _preset(conv: str, *, flat: bool, until: bool = False) -> Analyzer:
     def full(o: Options) -> Options:
-        return {**o, "until_layer_rule": "Flat"} if until and o["until_layer_idx"] is not None else o
+        return {**o, "until_layer_rule": None if o["until_layer_idx"] is None else "Flat"} if until else o
 
     def ours_of(o: Options) -> Method:
         placed = [(convolutions, _rule(conv, 0)), (kernels, ours.Epsilon(o["epsilon"]))]
