@@ -184,11 +184,9 @@ class Recorder:
         single = head is not None and selection.kind == "class" and all(size == 1 for size in head.shape[1:])
         if single and self.method.shares_out and np.any(explained < 0):
             word = self._word()
-            for_a_class = "speaking for the class and negative ones against it"
-            sides = for_a_class if word == "logit" else "raising it and negative ones lowering it"
             texts.append(
                 f"The model has one output unit; its {word} is negative for {_samples(explained < 0)}: their maps show "
-                f"what makes up that negative number, positive values {sides}."
+                "what makes up that negative number, positive values raising it and negative ones lowering it."
             )
         saturated = (explained < _SATURATED) | (explained > 1 - _SATURATED)
         asks = self.method.family in ("perturbation", "control")  # what the output is at other inputs

@@ -221,7 +221,7 @@ def test_a_negative_logit_where_values_are_parts_of_it(method: str) -> None:
     assert 1 < count < 9
     (text,) = [text for text in e.warnings if NEGATIVE in text]
     assert f"its logit is negative for {count} samples" in text
-    assert text.endswith("positive values speaking for the class and negative ones against it.")
+    assert text.endswith("positive values raising it and negative ones lowering it.")
     assert not said(NEGATIVE, one_unit("sigmoid"), samples(9)[e.explained > 0], method, background=samples(3) + 1)
 
 
