@@ -181,6 +181,13 @@ def test_pixels_shuffled_into_place():
     check_axes(axes_of(keras.Model(inputs, shuffled), (4, 6, 1)), [(0, 0, 4), (1, 0, 6), None])
 
 
+def test_an_einsum_over_channels_in_float64(float64):
+    """Kernels of any precision are followed."""
+    dense = layers.EinsumDense("abc,cd->abd", (None, 5), activation="relu", name="einsum")
+    found = Bench(stack((12, 3), dense, *(make() for make in HEAD)), samples((12, 3)))("cam", target=1)
+    same(found.values, np.repeat(found.layer_map[:, :, None], 3, axis=2))
+
+
 @pytest.mark.parametrize("upsample", [False, True])
 def test_a_cropped_map_lies_where_it_was_read(upsample, float64):
     """Row 20 of 32 is set, and the network reads rows 16 to 31 only: the map is that row."""

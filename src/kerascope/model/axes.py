@@ -144,7 +144,7 @@ def _without_channels(node: Node, along: Along) -> Along:
 
 def _positions_through(op: Affine) -> Callable[..., Any]:
     """Return the function that averages positions over what a kernel mixes."""
-    ones = ops.ones_like(op.kernel)
+    ones = ops.ones(op.kernel.shape, "float32")
     return lambda x: op.linear(x, ones) / op.linear(ops.ones_like(x), ones)
 
 
