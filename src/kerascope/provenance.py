@@ -287,11 +287,11 @@ def _added_up(texts: Iterable[str]) -> list[str]:
     """Join the warnings of batches: those that differ only in the count of samples they begin with become one."""
     counts: dict[str, int | None] = {}
     for text in texts:
-        counted = COUNTED.fullmatch(text)
-        if counted is None:
+        match = COUNTED.fullmatch(text)
+        if match is None:
             counts[text] = None
         else:
-            counts[counted[2]] = (counts.get(counted[2]) or 0) + int(counted[1])
+            counts[match[2]] = (counts.get(match[2]) or 0) + int(match[1])
     return [text if count is None else f"{count} {text}" for text, count in counts.items()]
 
 

@@ -102,16 +102,22 @@ def test_c16_without_noise_it_is_the_base(base, float64):
     assert np.all(found.standard_error == 0)
 
 
+def noisy_copy(draw: int) -> keras.Model:
+    """Return the network with the weights of one draw: seed 4, factors of standard deviation 0.2."""
+    copy = mlp()
+    for place, variable in enumerate(copy.weights):
+        factors = np.random.default_rng((4, draw, place)).normal(1.0, 0.2, tuple(variable.shape))
+        variable.assign(keras.ops.convert_to_numpy(variable) * factors)
+    return copy
+
+
 def test_noisegrad_is_the_mean_over_noisy_networks(float64):
     """Each draw by hand: the weights of a copy of the model multiplied by the documented factors."""
     model, x = mlp(), samples((5,))
     bench = Bench(model, x)
     maps = []
     for k in range(3):
-        copy = mlp()
-        for place, variable in enumerate(copy.weights):
-            factors = np.random.default_rng((4, k, place)).normal(1.0, 0.2, tuple(variable.shape))
-            variable.assign(keras.ops.convert_to_numpy(variable) * factors)
+        copy = noisy_copy(k)
         maps.append(Bench(copy, x).values("gradient"))
     found = bench("noisegrad", draws=3, weight_noise=0.2, seed=4)
     same(found.values, np.mean(maps, axis=0))
@@ -153,10 +159,7 @@ def test_noise_in_the_weights_leaves_patterns_alone(base, float64):
     patterns = patterns_of(bench)
     maps = []
     for k in range(3):
-        copy = mlp()
-        for place, variable in enumerate(copy.weights):
-            factors = np.random.default_rng((4, k, place)).normal(1.0, 0.2, tuple(variable.shape))
-            variable.assign(keras.ops.convert_to_numpy(variable) * factors)
+        copy = noisy_copy(k)
         renamed = tuple(
             dataclasses.replace(held, name=layer.name, kernel_norm=float(np.linalg.norm(weights_of(layer)[0])))
             for held, layer in zip(patterns.layers, copy.layers, strict=True)

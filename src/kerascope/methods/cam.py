@@ -110,11 +110,9 @@ class ActivationMap(Method):
         return _empty_maps(raw)
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
-        return (
-            ()
-            if self.layer
-            else (f"The map was taken at {name!r}, the last layer whose positions are those of the input.",)
-        )
+        if self.layer:
+            return ()
+        return (f"The map was taken at {name!r}, the last layer whose positions are those of the input.",)
 
 
 def _place(session: Session, layer: str | None) -> Place:

@@ -46,7 +46,6 @@ class Axes:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         (start,) = graph.inputs
-        self._producers = graph.producers()
         self._known: dict[int, Along] = {start: tuple(Span(i, 0, n) for i, n in enumerate(self._sizes(start)))}
 
     def of(self, tensor: int) -> Along:
