@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -63,9 +64,8 @@ def test_turning_inside_is_turning_outside(name, upsample, float64):
     [
         (lambda: [layers.Reshape((24, 4))], (12, 8)),
         (lambda: [layers.Flatten(), layers.Dense(20), layers.Reshape((10, 2))], (12, 8)),
-        (lambda: [layers.Lambda(lambda x: keras.ops.flip(x, axis=1), output_shape=(12, 8))], (12, 8)),
     ],
-    ids=["cells torn apart", "all positions mixed", "backwards"],
+    ids=["cells torn apart", "all positions mixed"],
 )
 def test_positions_that_are_not_the_inputs_are_refused(before, shape, float64):
     bench = Bench(over_time(*before(), shape=shape), samples(shape))
@@ -80,6 +80,66 @@ def test_an_earlier_layer_that_fits_is_taken(float64):
     between = [layers.Conv1D(3, 3, activation="relu", name="first"), layers.Flatten(), layers.Reshape((6, 9))]
     found = Bench(over_time(*between, shape=(20, 4)), samples((20, 4)))("grad_cam")
     assert any("taken at 'first/relu'" in text for text in found.warnings)
+
+
+def branches(join: Any, **conv: Any) -> Any:
+    """Two kernels side by side on a common one, joined before or behind the average over time."""
+    inputs = layers.Input((12, 3))
+    stem = layers.Conv1D(4, 3, padding="same", activation="relu", name="stem")(inputs)
+    sides = [
+        layers.Conv1D(4, k, padding="same", activation="relu", name=f"side_{k}", use_bias=False)(stem) for k in (3, 5)
+    ]
+    return weigh(keras.Model(inputs, layers.Dense(3)(join(*sides))))
+
+
+def joined_before(a: Any, b: Any) -> Any:
+    return layers.GlobalAveragePooling1D()(layers.Concatenate(name="joined")([a, b]))
+
+
+def joined_behind(a: Any, b: Any) -> Any:
+    return layers.Concatenate()([layers.GlobalAveragePooling1D()(side) for side in (a, b)])
+
+
+def test_branches_joined_are_mapped_where_they_join(float64):
+    """The mean of a map behind all branches, plus the bias, is the logit."""
+    model = branches(joined_before)
+    found = Bench(model, samples((12, 3)))("cam", target=1)
+    (said,) = found.warnings
+    assert "taken at 'joined'" in said
+    same(found.layer_map.mean(axis=1) + model.get_weights()[-1][1], found.explained)
+
+
+def test_branches_that_go_past_the_layer_are_named(float64):
+    bench = Bench(branches(joined_behind), samples((12, 3)))
+    (said,) = [text for text in bench("grad_cam").warnings if "past" in text]
+    assert re.match(r"What reaches the output past 'side_(3|5)/relu' \(from 'global_average_pooling1d\w*'\)", said)
+    assert not any("past" in text for text in bench("grad_cam", layer="stem").warnings)
+    with pytest.raises(ks.IncompatibleMethodError, match="cam needs a global average pooling"):
+        bench("cam")
+
+
+def test_an_input_that_goes_past_is_named(float64):
+    inputs = layers.Input((12, 3))
+    h = layers.GlobalAveragePooling1D()(layers.Conv1D(4, 3, activation="relu", name="conv")(inputs))
+    model = weigh(keras.Model(inputs, layers.Dense(3)(layers.Concatenate()([h, layers.Flatten()(inputs)]))))
+    warned = Bench(model, samples((12, 3)))("hires_cam").warnings
+    assert any(re.search(r"past 'conv/relu' \(from 'flatten\w*'\)", text) for text in warned)
+
+
+@pytest.mark.parametrize("state", [False, True], ids=["steps", "steps and state"])
+def test_a_layer_that_answers_last_step_first_is_laid_the_right_way(state, float64):
+    """A recurrent layer that forgets at once, backwards: only the step where the input is set speaks."""
+    inputs = layers.Input((10, 1))
+    rnn = layers.SimpleRNN(1, "relu", return_sequences=True, return_state=state, go_backwards=True, name="rnn")
+    steps = rnn(inputs)[0] if state else rnn(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(steps)))
+    model.set_weights([np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)])
+    x = np.zeros((1, 10, 1))
+    x[0, 2] = 5
+    for options in ({}, {} if state else {"layer": "rnn"}):
+        found = Bench(model, x)("hires_cam", **options)
+        assert np.argwhere(found.values).tolist() == [[0, 2, 0]]
+    assert np.argwhere(found.layer_map).tolist() == [[0, 7]]
 
 
 def segmenting() -> Any:
@@ -143,14 +203,16 @@ FUNCTIONS: dict[str, Any] = {
     "halves": (lambda x: keras.ops.concatenate([x[:, :4] * 2, x[:, 4:]], axis=1), (8, 2), [(0, 0, 8), REST]),
     "halves turned": (lambda x: keras.ops.concatenate([x[:, 4:], x[:, :4] * 2], axis=1), (8, 2), [None, REST]),
     "twice": (lambda x: keras.ops.concatenate([x, x], axis=1), (8, 2), [None, REST]),
-    "backwards": (lambda x: keras.ops.flip(x, axis=1), (8, 2), [None, REST]),
+    "backwards": (lambda x: keras.ops.flip(x, axis=1), (8, 2), [(0, 8, 0), REST]),
+    "a part backwards": (lambda x: keras.ops.flip(x[:, 2:7], axis=1), (8, 2), [(0, 7, 2), REST]),
+    "there and back": (lambda x: x + keras.ops.flip(x, axis=1), (8, 2), [None, REST]),
     "a mean over square": (lambda x: keras.ops.mean(x, axis=1), (5, 5, 2), [(1, 0, 5), (2, 0, 2)]),
 }
 
 
 def axes_of(model: Any, shape: tuple[int, ...]) -> list[Any]:
     view = ks.Explainer(model, "gradient").prepare(samples(shape)).view
-    return [None if s is None else (s.axis, s.low, s.high) for s in Axes(view.graph).of(view.graph.outputs[0])]
+    return [None if s is None else (s.axis, s.start, s.stop) for s in Axes(view.graph).of(view.graph.outputs[0])]
 
 
 def check_axes(found: list[Any], expected: list[Any]) -> None:

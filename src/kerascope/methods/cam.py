@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from kerascope import backend
-from kerascope.errors import BadInputError, IncompatibleMethodError, unknown_name
+from kerascope.errors import BadInputError, IncompatibleMethodError
 from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.inside import place_name
 from kerascope.methods.session import Session
 from kerascope.model.axes import Along, Axes, Span
 from kerascope.model.graph import Graph, Node
@@ -110,9 +111,13 @@ class ActivationMap(Method):
         return _empty_maps(raw)
 
     def _notes(self, graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
-        if self.layer:
-            return ()
-        return (f"The map was taken at {name!r}, the last layer whose positions are those of the input.",)
+        past = gone_past(graph, tensor)
+        unseen = (
+            f"What reaches the output past {name!r} (from {', '.join(past)}) has no part in the map. Name "
+            "as layer= one that all passes through, or explain with lrp or integrated_gradients.",
+        )
+        chosen = f"The map was taken at {name!r}, the last layer whose positions are those of the input."
+        return (*(() if self.layer else (chosen,)), *(unseen if past else ()))
 
 
 def _place(session: Session, layer: str | None) -> Place:
@@ -120,7 +125,7 @@ def _place(session: Session, layer: str | None) -> Place:
         return _named(session, layer)
     graph = session.view.logits
     axes = Axes(graph)
-    candidates = [node for node in graph if not isinstance(node.op, Route) and _has_places(graph, node, session)]
+    candidates = [node for node in graph if _makes_places(node) and _has_places(graph, node, session)]
     # Where nothing but an activation follows, the layer is the output itself: its only cell is the one explained.
     inner = [node for node in candidates if not _is_output(graph, node)]
     for node in reversed(inner or candidates):
@@ -135,15 +140,7 @@ def _place(session: Session, layer: str | None) -> Place:
 
 def _named(session: Session, layer: str) -> Place:
     view = session.view
-    if layer not in view.traced.layers:
-        raise unknown_name("layer", layer, view.traced.layers)
-    tensors = view.traced.layers[layer]
-    if len(tensors) > 1:
-        raise IncompatibleMethodError(
-            f"Layer {layer!r} is called {len(tensors)} times (or returns that many tensors): which map is meant is not "
-            "clear. Name a layer that is called once."
-        )
-    (tensor,) = tensors
+    tensor = view.tensor_of(layer)
     graph = view.keeping(tensor).restrict(view.logits.outputs)
     if not any(tensor in node.outputs for node in graph):
         raise IncompatibleMethodError(f"Layer {layer!r} has no part in the output explained. Name another one.")
@@ -154,6 +151,23 @@ def _named(session: Session, layer: str) -> Place:
             f"a sample, {session.shapes[0]}: its map cannot be laid over. Name a layer with spatial axes."
         )
     return place
+
+
+def gone_past(graph: Graph, tensor: int) -> list[str]:
+    """Return the operations (or "the input") from which what follows a tensor gets more than that tensor tells."""
+    behind, producers = graph.after(tensor), graph.producers()
+    made = {tensor}.union(*(node.outputs for node in behind))
+    entering = dict.fromkeys(t for node in behind for t in node.inputs if t not in made)
+    return list(dict.fromkeys(_named_source(producers.get(t), t) for t in entering))
+
+
+def _named_source(producer: Node | None, tensor: int) -> str:
+    return "the input" if producer is None else repr(place_name(producer, producer.outputs.index(tensor)))
+
+
+def _makes_places(node: Node) -> bool:
+    """Whether an operation is more than a rearrangement of one tensor: it computes, or joins several."""
+    return not isinstance(node.op, Route) or len(node.inputs) > 1
 
 
 def _is_output(graph: Graph, node: Node) -> bool:
@@ -238,7 +252,7 @@ def _enlarge(values: np.ndarray, axis: int, size: int, span: Span, *, smooth: bo
     The axis runs through ``span`` of the ``size`` cells.
     """
     have, centres = values.shape[axis], np.arange(size) + 0.5
-    within = (centres - span.low) * have / (span.high - span.low)
+    within = (centres - span.start) * have / (span.stop - span.start)
     if smooth:
         places = np.clip(within - 0.5, 0, have - 1)
         left = np.floor(places).astype(int)
@@ -267,9 +281,15 @@ def spatial_axes(array: np.ndarray, first: int) -> tuple[int, ...]:
 
 
 def is_averaged(graph: Graph, tensor: int) -> bool:
-    """Whether all that follows a tensor sees is its average over positions."""
+    """Whether all that follows a tensor sees of it is its average over positions."""
     readers = [node for node in graph if tensor in node.inputs]
-    if len(readers) != 1 or not isinstance(readers[0].op, Mixture) or len(readers[0].inputs) != 1:
+    if len(readers) != 1 or len(readers[0].outputs) != 1:
         return False
-    shape = graph.shapes[readers[0].outputs[0]]
-    return sum(size != 1 for size in shape[1:]) <= 1
+    (reader,), (made,) = readers, readers[0].outputs
+    turned = isinstance(reader.op, Route) and reader.op.keeps_cells and not reader.op.pads
+    if turned or (isinstance(reader.op, Mixture) and len(reader.inputs) > 1):  # joined to others, or added
+        sizes = zip(graph.shapes[made], graph.shapes[tensor], strict=False)
+        kept = len(graph.shapes[made]) == len(graph.shapes[tensor])
+        return kept and sum(a != b for a, b in sizes) <= (len(reader.inputs) > 1) and is_averaged(graph, made)
+    average = isinstance(reader.op, Mixture) and len(reader.inputs) == 1
+    return average and sum(size != 1 for size in graph.shapes[made][1:]) <= 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerascope.errors import IncompatibleMethodError
 from kerascope.methods.base import Batch
-from kerascope.methods.cam import ActivationMap, is_averaged, spatial_axes
+from kerascope.methods.cam import ActivationMap, gone_past, is_averaged, spatial_axes
 from kerascope.methods.session import Session
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Affine, Route
@@ -246,6 +246,7 @@ def averaged_away(graph: Graph, tensor: int, name: str) -> tuple[str, ...]:
 def _head_is_average(graph: Graph, tensor: int) -> bool:
     """Whether a tensor feeds one global average pooling, one dense layer, and nothing else."""
     after = [node for node in graph.after(tensor) if not isinstance(node.op, Route)]
-    if len(after) != 2 or not isinstance(after[1].op, Affine) or after[1].op.form not in ("dense", "conv"):
+    dense = len(after) == 2 and isinstance(after[1].op, Affine) and after[1].op.form in ("dense", "conv")
+    if not dense or gone_past(graph, tensor):
         return False
     return is_averaged(graph, tensor)

@@ -21,14 +21,23 @@ _SAME = 1e-2
 
 @dataclass(frozen=True)
 class Span:
-    """The positions of a sample that an axis runs through: from ``low`` to ``high``, in cells of the sample's ``axis``.
+    """The positions of a sample that an axis runs through: from ``start`` to ``stop``, in cells of its ``axis``.
 
-    Padding lies outside the sample, so the ends may too.
+    An axis that runs backwards starts at the larger one. Padding lies outside the sample, so the ends may too.
     """
 
     axis: int
-    low: float
-    high: float
+    start: float
+    stop: float
+
+    @property
+    def length(self) -> float:
+        """How many cells of the sample the axis runs through."""
+        return abs(self.stop - self.start)
+
+    def turned(self) -> Span:
+        """Return the same positions, run through the other way."""
+        return Span(self.axis, self.stop, self.start)
 
 
 Along = tuple[Span | None, ...]
@@ -39,8 +48,8 @@ class Axes:
     """Follows the axes of a model's one input through a graph.
 
     Kernels and pooling leave an axis as long as it was, whatever the number of cells, and kernels make a new channel
-    axis. Rearrangements are asked, with the position in each cell, where they bring it. An axis that several went into,
-    or that runs backwards, is none.
+    axis. Rearrangements are asked, with the position in each cell, where they bring it. An axis that several went into
+    is none.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -59,6 +68,8 @@ class Axes:
         rank, op = self._rank(node.inputs[0]), node.op
         alike = [self._known[tensor] for tensor in node.inputs if self._rank(tensor) == rank]
         merged = tuple(map(_widest, zip(*alike, strict=True)))
+        if isinstance(op, Opaque) and op.reverses:
+            merged = (None if merged[0] is None else merged[0].turned(), *merged[1:])
         kept = all(self._rank(output) == rank for output in node.outputs)
         if isinstance(op, Route) or (isinstance(op, (Mixture, Winner)) and not kept):
             yield from self._moved(node, op)
@@ -115,23 +126,23 @@ class Axes:
                 (at, span) for at, span in enumerate(self._known[tensor]) if span is not None and span.axis == axis
             ]
             for at, span in found[:1]:
-                centres = _FIRST + span.low + (np.arange(sizes[at]) + 0.5) * (span.high - span.low) / sizes[at]
+                centres = _FIRST + span.start + (np.arange(sizes[at]) + 0.5) * (span.stop - span.start) / sizes[at]
                 values = centres.astype("float32").reshape([-1 if a == at else 1 for a in range(len(sizes))])
                 spans.append(span)
-                width = min(width, (span.high - span.low) / sizes[at])
+                width = min(width, span.length / sizes[at])
             given.append(backend.from_numpy(np.broadcast_to(values, sizes)[None].copy()))
         with backend.inference():
             outputs = [backend.to_numpy(found)[0].astype("float64") for found in as_tuple(fn(*given))]
-        low, high = min(span.low for span in spans), max(span.high for span in spans)
-        return width, [_means(found, low, high) for found in outputs]
+        ends = [end for span in spans for end in (span.start, span.stop)]
+        return width, [_means(found, min(ends), max(ends)) for found in outputs]
 
 
 def _widest(spans: Sequence[Span | None]) -> Span | None:
-    """Return the longest of the spans that run together, None where there is none or they are of several axes."""
+    """Return the longest of the spans that run together, None where there is none or they run along several ways."""
     known = [span for span in spans if span is not None]
-    if len({span.axis for span in known}) != 1:
+    if len({(span.axis, span.start < span.stop) for span in known}) != 1:
         return None
-    return max(known, key=lambda span: span.high - span.low)
+    return max(known, key=lambda span: span.length)
 
 
 def _without_channels(node: Node, along: Along) -> Along:
@@ -164,17 +175,22 @@ def _varies(profile: np.ndarray) -> bool:
 
 
 def _run(profile: np.ndarray, axis: int, width: float) -> Span | None:
-    """Return what an axis runs through, from the positions along it; None if most of them do not rise.
+    """Return what an axis runs through, from the positions along it; None if most of them neither rise nor fall.
 
-    What comes before or behind the rising ones is padding: mirrored cells, a token. ``width``: of a cell before.
+    ``width``: of a cell before.
     """
+    held = profile[~np.isnan(profile)]
+    if 2 * np.count_nonzero(np.diff(held) < 0) > len(held):
+        risen = _run(-profile, axis, width)
+        return None if risen is None else Span(axis, -risen.start, -risen.stop)
     start = first = last = 0
     for place, step in enumerate(np.diff(profile)):  # the longest stretch that does not fall
         start = start if step >= -_SAME else place + 1
         if place + 1 - start > last - first:
             first, last = start, place + 1
+    # What comes before or behind the rising ones is padding: mirrored cells, a token.
     inside = profile[first : last + 1]
-    if 2 * len(inside) <= np.count_nonzero(~np.isnan(profile)) or not inside[-1] - inside[0] > _SAME:
+    if 2 * len(inside) <= len(held) or not inside[-1] - inside[0] > _SAME:
         return None
     # Cells that are repeated fill what they came from; cells that were left out count to their neighbours.
     half = max(width, float(np.median(np.diff(inside)))) / 2

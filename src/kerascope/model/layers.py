@@ -238,6 +238,12 @@ def opaque(call: Call, *, name: str = "") -> Chain:
     return (Opaque(label=call.label, fn=call.replay(), name=name),)
 
 
+def _recurrent(call: Call) -> Chain:
+    """Return the call without a rule, and whether its steps come last first."""
+    turned = getattr(call.op, "go_backwards", False) and getattr(call.op, "return_sequences", False)
+    return (Opaque(label=call.label, fn=call.replay(), reverses=bool(turned)),)
+
+
 def identity(call: Call) -> Chain:
     """Return nothing: the call does not change its input at inference."""
     return ()
@@ -366,7 +372,8 @@ LAYERS: dict[str, Converter] = {
     **_table("Maximum Minimum", winner),
     "Concatenate": join,
     "Multiply": _multiply,
-    **_table("LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D Bidirectional RNN", opaque),
+    **_table("LSTM GRU SimpleRNN ConvLSTM1D ConvLSTM2D ConvLSTM3D RNN", _recurrent),
+    "Bidirectional": opaque,
     "Resizing": _resizing,
     **_table("LayerNormalization GroupNormalization UnitNormalization RMSNormalization", opaque),
     **_table("CenterCrop Masking Embedding AdditiveAttention", opaque),

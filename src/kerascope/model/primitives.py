@@ -229,6 +229,8 @@ class Opaque(Primitive):
     fn: Callable[..., Any]
     name: str = ""
     """The activation's name where it is one that mixes cells (softmax)."""
+    reverses: bool = False
+    """Whether it returns the first axis behind the batch axis last step first, as a recurrent layer can."""
 
     kind: ClassVar[str] = "opaque"
 

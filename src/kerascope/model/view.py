@@ -10,7 +10,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from kerascope.errors import BadTargetError, unknown_name
+from kerascope.errors import BadTargetError, IncompatibleMethodError, UnknownNameError, unknown_name
 from kerascope.model.canonize import Check, canonize, evaluate
 from kerascope.model.convert import precision
 from kerascope.model.fingerprint import checksum, fingerprint
@@ -110,20 +110,33 @@ class ModelView:
             return self.logits
         return self._rewritten(replace(self.unfolded, outputs=outputs), keep=(tensor,))
 
+    def tensor_of(self, layer: str) -> int:
+        """Return the one tensor of the traced graph that a layer returns.
+
+        Raises:
+            UnknownNameError: if there is no such layer.
+            IncompatibleMethodError: if it returns several, in one call or in many.
+        """
+        if layer not in self.traced.layers:
+            raise unknown_name("layer", layer, self.traced.layers)
+        tensors = self.traced.layers[layer]
+        if len(tensors) != 1:
+            raise IncompatibleMethodError(
+                f"Layer {layer!r} is called {len(tensors)} times (or returns that many tensors): which is meant "
+                "is not clear. Name a layer before or after it that is called once."
+            )
+        return tensors[0]
+
     def at_layer(self, layer: str) -> Graph:
         """Return the canonized graph that ends in what a layer returns.
 
         Raises:
             BadTargetError: if there is no such layer, or it is called more than once.
         """
-        if layer not in self.traced.layers:
-            raise BadTargetError(str(unknown_name("layer", layer, self.traced.layers)))
-        tensors = self.traced.layers[layer]
-        if len(tensors) != 1:
-            raise BadTargetError(
-                f"Layer {layer!r} is called {len(tensors)} times (or returns that many tensors): which is meant "
-                "is not clear. Name a layer before or after it that is called once."
-            )
+        try:
+            tensors = (self.tensor_of(layer),)
+        except (UnknownNameError, IncompatibleMethodError) as error:
+            raise BadTargetError(str(error)) from None
         if any(tensors[0] in node.outputs for node in self.graph):
             return self.graph.restrict(tensors)
         return self._rewritten(replace(self.traced, outputs=tensors))
