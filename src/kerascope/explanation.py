@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -198,7 +199,11 @@ class Explanation:
 
     def _target_text(self) -> str:
         described = self.attrs.get("target")
-        return str(described["text"] if isinstance(described, Mapping) and "text" in described else self.target)
+        if not isinstance(described, Mapping) or "text" not in described:
+            return str(self.target)
+        if described.get("kind") != "contrast":
+            return str(described["text"])
+        return re.sub(r"class (\d+)", lambda found: self.class_name(int(found[1])), str(described["text"]))
 
     def _shapes(self, name: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a field's arrays without reading them from a store."""

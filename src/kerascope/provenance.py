@@ -212,7 +212,10 @@ class Recorder:
         graph, taken = self.selection.graph, {head.logits for head in self.session.view.heads if head.taken_off}
         if not self.selection.is_logit:
             return "unit's value"
-        return "logit" if all(i in taken or is_logit(graph, i) for i in graph.outputs) else "output"
+        # One unit that no sigmoid followed may be a regression's: "output" is right of both.
+        single = {i for i in graph.outputs if graph.shapes[i][1:] == (1,)}
+        logits = all(i in taken or (i not in single and is_logit(graph, i)) for i in graph.outputs)
+        return "logit" if logits else "output"
 
     def _explains_probability(self) -> bool:
         selection = self.selection

@@ -10,6 +10,7 @@ import pytest
 
 import kerascope as ks
 from kerascope.model.primitives import Activation
+from kerascope.view.text import headline
 from tests.unit.models import convolutional, draw, kernel, linear, map_output, two_heads
 
 X = draw(5, 3, 2)
@@ -271,6 +272,22 @@ def test_one_output_unit_is_that_unit_and_negative_logits_are_said():
     assert positive.warnings == ()
     with pytest.raises(ks.BadTargetError, match="A contrast needs an output with at least two classes"):
         ks.explain(model, X, "gradient", target=ks.Contrast())
+
+
+def test_one_output_unit_without_a_sigmoid_is_no_logit():
+    """A regression's output is a number of its own: it is neither called a logit nor a class."""
+    model = linear(1, None)
+    with pytest.warns(ks.KerascopeWarning, match="one output unit; its output is negative"):
+        e = ks.explain(model, X, "input_x_gradient")
+    assert e.attrs["output"]["explained"] == "output"
+    assert headline(e, 0, 0, "Sample 0").startswith("Sample 0: the output unit, output ")
+
+
+def test_contrasts_are_told_by_the_names_of_their_classes(explainer):
+    named = explainer(X, target=ks.Contrast(2, 0), class_names=["sit", "walk", "run", "fall"])
+    assert named.attrs["target"]["text"] == "class 2 minus class 0"
+    assert named.target_name(0) == "run minus sit"
+    assert explainer(X, target=ks.Contrast(2, 0)).target_name(0) == "class 2 minus class 0"
 
 
 def test_functions_of_the_logits(model, explainer):

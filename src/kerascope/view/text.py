@@ -62,9 +62,8 @@ def at(array: Any, sample: int, target: int) -> float:
 def target_phrase(explanation: Explanation, sample: int, target: int) -> str:
     """Return what was explained in a phrase: "class walking", "class 3", or the target in words."""
     name = explanation.target_name(sample, target)
-    if not is_class(explanation) or name == f"class {target_index(explanation, sample, target)}":
-        return name
-    return f"class {name}"
+    named = is_class(explanation) and name in (explanation.class_names or ())
+    return f"class {name}" if named else name
 
 
 def target_index(explanation: Explanation, sample: int, target: int) -> int:
