@@ -277,6 +277,7 @@ def test_one_output_unit_is_that_unit_and_negative_logits_are_said():
 def test_one_output_unit_without_a_sigmoid_is_no_logit():
     """A regression's output is a number of its own: it is neither called a logit nor a class."""
     model = linear(1, None)
+    model.get_layer("head").set_weights([kernel(model), np.array([-9.0])])
     with pytest.warns(ks.KerascopeWarning, match="one output unit; its output is negative"):
         e = ks.explain(model, X, "input_x_gradient")
     assert e.attrs["output"]["explained"] == "output"
