@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerascope.errors import BadInputError, UnknownNameError, unknown_name
-from kerascope.lrp.method import LRP, PRESETS, DeepTaylor
+from kerascope.lrp.method import LRP, DeepTaylor
+from kerascope.lrp.presets import PRESETS
 from kerascope.methods.base import Method
 from kerascope.methods.cam_gradient import CAM, EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from kerascope.methods.cam_probing import AblationCAM, ScoreCAM
@@ -78,7 +79,7 @@ _LARGE = 2**16
 
 
 def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
-    """Return a method object for a name with options, or the object itself.
+    """Return a method object for a name with options, or the object itself; an option ``base`` may be a name too.
 
     Raises:
         UnknownNameError: for a name or an option that does not exist; the known ones are listed.
@@ -99,6 +100,8 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
     for name in options:
         if name not in known:
             raise unknown_name(f"option of {method}", name, known)
+    if isinstance(options.get("base"), str):
+        options = {**options, "base": as_method(options["base"], {})}
     try:
         return dataclasses.replace(preset, **options)
     except TypeError as error:  # a text where a number belongs

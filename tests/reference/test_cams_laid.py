@@ -142,6 +142,44 @@ def test_a_layer_that_answers_last_step_first_is_laid_the_right_way(state, float
     assert np.argwhere(found.layer_map).tolist() == [[0, 7]]
 
 
+PADDED: dict[str, Any] = {
+    "a layer before": ((12, 1), lambda x: layers.ZeroPadding1D((12, 0))(x), 1),
+    "a layer around": ((6, 1), lambda x: layers.ZeroPadding1D(3)(x), 1),
+    "a layer, as much as the kernel takes": ((9, 1), lambda x: layers.ZeroPadding1D(3)(x), 7),
+    "a function before": ((12, 1), lambda x: keras.ops.pad(x, ((0, 0), (12, 0), (0, 0))), 1),
+    "a function, as much as the kernel takes": ((9, 1), lambda x: keras.ops.pad(x, ((0, 0), (3, 3), (0, 0))), 7),
+    "more than the kernel takes": ((9, 1), lambda x: layers.ZeroPadding1D((2, 6))(x), 5),
+    "turned and padded": ((9, 1), lambda x: layers.ZeroPadding1D((5, 2))(keras.ops.flip(x, axis=1)), 3),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_moves_no_map(name, float64):
+    """Behind any padding a kernel that hands on its middle cell puts the map where the input is set."""
+    shape, pad, size = PADDED[name]
+    inputs = layers.Input(shape)
+    h = layers.Conv1D(1, size, use_bias=False, name="conv")(pad(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(h)))
+    kernel = np.zeros((size, 1, 1))
+    kernel[size // 2] = 1
+    model.set_weights([kernel, np.ones((h.shape[1], 1)), np.zeros(1)])
+    x = np.eye(shape[0])[..., None]
+    for method in ("grad_cam", "eigen_cam"):
+        found = Bench(model, x)(method)
+        same(found.values[..., 0], np.eye(shape[0]), 1e-3)
+
+
+def test_padding_to_a_round_number_moves_no_map(float64):
+    """A hundred steps padded to 128, a kernel that keeps the length, pooling by two: two steps share each cell."""
+    parts = [layers.ZeroPadding1D((0, 28)), layers.Conv1D(1, 3, padding="same", use_bias=False), layers.MaxPooling1D(2)]
+    model = stack((100, 1), *parts, layers.GlobalAveragePooling1D(), layers.Dense(1))
+    model.set_weights([np.array([0, 1, 0]).reshape(3, 1, 1), np.ones((1, 1)), np.zeros(1)])
+    x = np.zeros((1, 100, 1))
+    x[0, 90] = 5
+    found = Bench(model, x)("hires_cam", upsample=False)
+    assert np.flatnonzero(found.values).tolist() == [90, 91]
+
+
 def segmenting() -> Any:
     parts = [layers.Conv2D(4, 3, padding="same", activation="relu", name="features"), layers.Conv2D(3, 1, name="cells")]
     return stack((6, 6, 1), *parts, layers.Softmax())

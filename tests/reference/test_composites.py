@@ -12,7 +12,7 @@ from keras import layers, ops
 
 import kerascope as ks
 from kerascope import rules
-from kerascope.lrp.method import PRESETS
+from kerascope.lrp.presets import PRESETS
 from kerascope.lrp.rules import Branch, Site, Term
 from tests.conftest import narrowing
 from tests.reference.nets import cnn, mlp, samples, stack, weigh

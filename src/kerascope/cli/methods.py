@@ -30,7 +30,8 @@ def methods(
         table = registry.methods()
         one = None if name is None else _facts(name)
     if json:
-        terminal.print_json(table.to_dict("records") if one is None else one)
+        rows = [{**row, "axioms": _words(row["axioms"])} for row in table.to_dict("records")]
+        terminal.print_json(rows if one is None else one)
     elif one is not None:
         _print_one(one)
     else:
@@ -49,12 +50,16 @@ def _facts(name: str) -> dict[str, Any]:
         "needs": method.needs,
         "promises": method.promise,
         "axioms": list(method.axioms),
-        "options": {key: str(value) for key, value in method.options.items()},
+        "options": registry.config_of(method)["options"],
         "class": f"ks.{type(method).__name__}",
         "paper": method.paper,
         "citation": method.citation(),
         "description": inspect.getdoc(type(method)) or "",
     }
+
+
+def _words(text: str) -> list[str]:
+    return text.split(", ") if text else []
 
 
 def _print_one(facts: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from keras import ops
 from kerascope import backend
 from kerascope.errors import BadInputError, IncompatibleMethodError, MissingBaselineError, finite, unknown_name
 from kerascope.lrp import composites, rules
-from kerascope.lrp.composites import Assignment, Composite, convolutions, first_layer, kernels
+from kerascope.lrp.composites import Assignment, Composite, kernels
+from kerascope.lrp.presets import PRESETS, Preset
 from kerascope.methods import inside
 from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.relu import require_relu
@@ -27,86 +28,8 @@ from kerascope.model.propagate import forward
 from kerascope.model.trace import exact
 from kerascope.target import Selection
 
-_Build = Callable[["LRP"], Sequence[tuple[Any, rules.Rule]]]
-
-
-def _first(method: LRP) -> rules.Rule:
-    return composites.zbox(method) if method.low is not None and method.high is not None else rules.WSquare()
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named composite: how it is built, which fields of `LRP` it reads, and its bias convention."""
-
-    build: _Build
-    reads: tuple[str, ...] = ()
-    bias: rules.Bias = "absorb"
-    start: Literal["logit", "one"] = "logit"
-
-
-PRESETS: dict[str, Preset] = {
-    "default": Preset(
-        lambda m: [
-            (first_layer, _first(m)),
-            (convolutions, rules.Gamma(m.gamma)),
-            (kernels, rules.Epsilon(m.epsilon)),
-        ],
-        ("epsilon", "gamma", "low", "high"),
-    ),
-    "zero": Preset(lambda m: [(kernels, rules.Zero())]),
-    "epsilon": Preset(lambda m: [(kernels, rules.Epsilon(m.epsilon))], ("epsilon",)),
-    "gamma": Preset(lambda m: [(kernels, rules.Gamma(m.gamma))], ("gamma",)),
-    "z_plus": Preset(lambda m: [(kernels, rules.ZPlus())], bias="ignore"),
-    "alpha1_beta0": Preset(lambda m: [(kernels, rules.AlphaBeta(1.0, 0.0))]),
-    "alpha2_beta1": Preset(lambda m: [(kernels, rules.AlphaBeta(2.0, 1.0))]),
-    "alpha_beta": Preset(lambda m: [(kernels, rules.AlphaBeta(m.alpha, m.beta))], ("alpha", "beta")),
-    "flat": Preset(lambda m: [(kernels, rules.Flat())]),
-    "w_square": Preset(lambda m: [(kernels, rules.WSquare())]),
-    "z_box": Preset(lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())], ("low", "high")),
-    "epsilon_plus": Preset(
-        lambda m: [(convolutions, rules.ZPlus()), (kernels, rules.Epsilon(m.epsilon))], ("epsilon",)
-    ),
-    "epsilon_plus_flat": Preset(
-        lambda m: [
-            (first_layer, rules.Flat()),
-            (convolutions, rules.ZPlus()),
-            (kernels, rules.Epsilon(m.epsilon)),
-        ],
-        ("epsilon",),
-    ),
-    "epsilon_alpha2_beta1": Preset(
-        lambda m: [(convolutions, rules.AlphaBeta(2.0, 1.0)), (kernels, rules.Epsilon(m.epsilon))],
-        ("epsilon",),
-    ),
-    "epsilon_alpha2_beta1_flat": Preset(
-        lambda m: [
-            (first_layer, rules.Flat()),
-            (convolutions, rules.AlphaBeta(2.0, 1.0)),
-            (kernels, rules.Epsilon(m.epsilon)),
-        ],
-        ("epsilon",),
-    ),
-    "epsilon_gamma_box": Preset(
-        lambda m: [
-            (first_layer, composites.zbox(m)),
-            (convolutions, rules.Gamma(m.gamma)),
-            (kernels, rules.Epsilon(m.epsilon)),
-        ],
-        ("epsilon", "gamma", "low", "high"),
-    ),
-    "excitation_backprop": Preset(lambda m: [(kernels, rules.ZPlus())], bias="ignore", start="one"),
-    "deep_taylor": Preset(lambda m: [(first_layer, rules.WSquare()), (kernels, rules.ZPlus())], bias="ignore"),
-    "deep_taylor.bounded": Preset(
-        lambda m: [(first_layer, composites.zbox(m)), (kernels, rules.ZPlus())],
-        ("low", "high"),
-        bias="ignore",
-    ),
-}
-"""Composites by name."""
-
 _DEEP = 4
 """Layers behind each other up to which positive contributions alone still tell classes apart."""
-_BOXED = frozenset({"z_box", "epsilon_gamma_box", "deep_taylor.bounded"})
 _TUNED = ("epsilon", "gamma", "alpha", "beta", "low", "high")
 
 
@@ -170,6 +93,7 @@ class LRP(Method):
             if self.composite not in PRESETS:
                 raise unknown_name("composite", self.composite, PRESETS)
             self._check_unread(PRESETS[self.composite])
+        self._tell()
         if self.bias not in (None, "absorb", "ignore"):
             raise BadInputError(f"bias must be 'absorb' or 'ignore'; got {self.bias!r}.")
         if self.start not in (None, "logit", "one"):
@@ -180,6 +104,16 @@ class LRP(Method):
             raise BadInputError(f"epsilon and gamma cannot be negative; got {self.epsilon} and {self.gamma}.")
         if isinstance(self.low, numbers.Real) and isinstance(self.high, numbers.Real):
             composites.check_order(self.low, self.high)
+
+    def _tell(self) -> None:
+        """Set what this composite says of itself, where that is not what its class says."""
+        preset = self._preset
+        told = {"paper": preset.paper, "question": preset.question}
+        if preset.boxed:
+            told["needs"] = f"{type(self).needs}; the input's bounds: low, high"
+        for name, text in told.items():
+            if text:
+                object.__setattr__(self, name, text)  # the record is frozen, and these are no fields of it
 
     def _check_unread(self, preset: Preset) -> None:
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
@@ -215,8 +149,7 @@ class LRP(Method):
         self.assignment(session, session.view.logits)
 
     def _check_bounds_given(self) -> None:
-        boxed = isinstance(self.composite, str) and self.composite in _BOXED
-        if boxed and (self.low is None or self.high is None):
+        if self._preset.boxed and (self.low is None or self.high is None):
             raise MissingBaselineError(
                 f"{self.composite} needs the bounds of the input: give low= and high= (numbers, or arrays "
                 "per cell), e.g. low=0.0, high=1.0."

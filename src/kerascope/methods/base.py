@@ -51,6 +51,13 @@ class Batch:
         selection = self.selection if index is None else self.selection.rows(index)
         return replace(self, inputs=tuple(inputs), selection=selection)
 
+    def for_draw(self, draw: int) -> Batch:
+        """Return the batch with a seed of its own, for one draw of a method around a stochastic one.
+
+        With the same numbers in every draw the inner error would not average out, and no standard error would show it.
+        """
+        return replace(self, seed=int(np.random.SeedSequence((self.seed, draw)).generate_state(1)[0]))
+
     def settled(self, session: Session) -> Batch:
         """Return the batch with "top class" replaced by the class on top at these (clean) inputs."""
         logits = session.logits(self.inputs, self.selection)

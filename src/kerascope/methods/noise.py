@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -70,9 +70,11 @@ class _OverNoise(Wrapped):
         moments = [Moments(shape, self.order) for shape in shapes]
         scales = [self.noise * _spread(session, i, x) for i, x in enumerate(batch.inputs)]
         said: dict[str, None] = {}
-        for which, index in session.pairs(self.draws, len(batch)):
+        pieces = ((w, i) for pair in session.pairs(self.draws, len(batch)) for w, i in self._pieces(*pair))
+        for which, index in pieces:
             noisy = _noisy(batch, scales, which, index)
-            maps = self.base.attribute(session.quiet, batch.with_inputs(noisy, index))
+            inner = batch.for_draw(int(which[0])) if self.base.stochastic else batch
+            maps = self.base.attribute(session.quiet, inner.with_inputs(noisy, index))
             said.update(dict.fromkeys(maps.warnings))
             for moment, values in zip(moments, maps.values, strict=True):
                 moment.add(which, index, self.of(values))
@@ -86,6 +88,11 @@ class _OverNoise(Wrapped):
             noise=_per_sample(scales, len(batch)),
             warnings=of_copies(said),
         )
+
+    def _pieces(self, which: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield pairs (draw, row) that one call of the base can take: of one draw only, where it draws itself."""
+        borders = np.flatnonzero(np.diff(which)) + 1 if self.base.stochastic else np.zeros(0, int)
+        yield from zip(np.split(which, borders), np.split(index, borders), strict=True)
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """Return what of each noisy map is averaged."""

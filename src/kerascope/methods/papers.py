@@ -40,6 +40,7 @@ def _article(key: str, authors: tuple[str, ...], title: str, journal: str, year:
 
 _KIM, _KUNDAJE = "Kim, Been", "Kundaje, Anshul"
 _MUELLER, _SAMEK, _BINDER = r"M{\"u}ller, Klaus-Robert", "Samek, Wojciech", "Binder, Alexander"
+_LAPUSCHKIN = "Lapuschkin, Sebastian"
 _MONTAVON, _ERHAN, _KINDERMANS = r"Montavon, Gr{\'e}goire", "Erhan, Dumitru", "Kindermans, Pieter-Jan"
 _NEURIPS = "Advances in Neural Information Processing Systems"
 _ICML = "International Conference on Machine Learning"
@@ -133,6 +134,22 @@ PAPERS: dict[str, Paper] = {
         "International Conference on Learning Representations",
         2018,
     ),
+    "Kohlbrenner et al. 2020, IJCNN": Paper(
+        "kohlbrenner2020best",
+        ("Kohlbrenner, Maximilian", "Bauer, Alexander", "Nakajima, Shinichi", _BINDER, _SAMEK, _LAPUSCHKIN),
+        "Towards Best Practice in Explaining Neural Network Decisions with LRP",
+        "International Joint Conference on Neural Networks",
+        2020,
+    ),
+    "Lapuschkin et al. 2019, Nature Communications 10: 1096": _article(
+        "lapuschkin2019unmasking",
+        (_LAPUSCHKIN, r"W{\"a}ldchen, Stephan", _BINDER, _MONTAVON, _SAMEK, _MUELLER),
+        "Unmasking Clever Hans Predictors and Assessing What Machines Really Learn",
+        "Nature Communications",
+        2019,
+        volume="10",
+        pages="1096",
+    ),
     "Lundberg and Lee 2017, NeurIPS": Paper(
         "lundberg2017unified",
         ("Lundberg, Scott M.", "Lee, Su-In"),
@@ -142,12 +159,21 @@ PAPERS: dict[str, Paper] = {
     ),
     "Montavon et al. 2017, Pattern Recognition 65: 211-222": _article(
         "montavon2017explaining",
-        (_MONTAVON, "Lapuschkin, Sebastian", _BINDER, _SAMEK, _MUELLER),
+        (_MONTAVON, _LAPUSCHKIN, _BINDER, _SAMEK, _MUELLER),
         "Explaining nonlinear classification decisions with deep Taylor decomposition",
         "Pattern Recognition",
         2017,
         volume="65",
         pages="211--222",
+    ),
+    "Montavon et al. 2019, LNCS 11700: 193-209": Paper(
+        "montavon2019lrp",
+        (_MONTAVON, _BINDER, _LAPUSCHKIN, _SAMEK, _MUELLER),
+        "Layer-Wise Relevance Propagation: An Overview",
+        "Explainable AI: Interpreting, Explaining and Visualizing Deep Learning",
+        2019,
+        "incollection",
+        (("series", "Lecture Notes in Computer Science"), ("volume", "11700"), ("pages", "193--209")),
     ),
     "Muhammad and Yeasin 2020, IJCNN": Paper(
         "muhammad2020eigencam",
@@ -252,6 +278,16 @@ PAPERS: dict[str, Paper] = {
         "Visualizing and Understanding Convolutional Networks",
         "European Conference on Computer Vision",
         2014,
+    ),
+    "Zhang et al. 2018, IJCV 126: 1084-1102": _article(
+        "zhang2018excitation",
+        ("Zhang, Jianming", "Bargal, Sarah Adel", "Lin, Zhe", "Brandt, Jonathan", "Shen, Xiaohui", "Sclaroff, Stan"),
+        "Top-Down Neural Attention by Excitation Backprop",
+        "International Journal of Computer Vision",
+        2018,
+        volume="126",
+        number="10",
+        pages="1084--1102",
     ),
     "Zhou et al. 2016, CVPR": Paper(
         "zhou2016learning",

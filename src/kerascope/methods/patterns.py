@@ -12,6 +12,7 @@ from keras import ops
 from kerascope import backend
 from kerascope.errors import BadInputError, IncompatibleMethodError, MissingPatternsError, StaleModelError
 from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.methods.relu import others_than
 from kerascope.methods.session import Session
 from kerascope.methods.ties import tie_handlers, unbroadcast
 from kerascope.methods.weight_noise import true_session
@@ -109,8 +110,8 @@ class _PatternMethod(Method):
             if isinstance(node.op, (Opaque, Product)):
                 raise IncompatibleMethodError(
                     f"{type(self).__name__} is defined for kernels, ReLUs, pooling and sums; {node.name!r} "
-                    f"({getattr(node.op, 'name', '') or node.op.label}) is none. Use gradient, lrp or "
-                    "integrated_gradients."
+                    f"({getattr(node.op, 'name', '') or node.op.label}) is none. Use "
+                    f"{others_than(node)}."
                 )
         if self.patterns is None:
             raise MissingPatternsError(

@@ -1,9 +1,9 @@
-"""The test whether a network is a ReLU network."""
+"""The test whether a network is a ReLU network, and what to use where it is none."""
 
 from __future__ import annotations
 
 from kerascope.errors import IncompatibleMethodError
-from kerascope.model.graph import Graph
+from kerascope.model.graph import Graph, Node
 from kerascope.model.primitives import Activation, Opaque, Product
 
 
@@ -20,6 +20,13 @@ def require_relu(graph: Graph, method: str) -> None:
         name = getattr(node.op, "name", "") or node.op.label
         hint = " ReLU6 is not ReLU: it is cut off at 6." if name == "relu6" else ""
         raise IncompatibleMethodError(
-            f"{method} is defined for ReLU networks; {node.name!r} is {name}.{hint} Use gradient, lrp or "
-            "integrated_gradients."
+            f"{method} is defined for ReLU networks; {node.name!r} is {name}.{hint} Use {others_than(node)}."
         )
+
+
+def others_than(node: Node) -> str:
+    """Return the methods that remain where an operation is none that the method asked for is defined for."""
+    # Without a rule for it lrp stops there too.
+    return (
+        "gradient or integrated_gradients" if isinstance(node.op, Opaque) else "gradient, lrp or integrated_gradients"
+    )

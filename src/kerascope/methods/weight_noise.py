@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerascope import backend
-from kerascope.errors import BadInputError
+from kerascope.errors import BadInputError, finite, whole
 from kerascope.methods.base import Attribution, Batch
 from kerascope.methods.noise import Wrapped, check_base, of_copies
 from kerascope.methods.sampling import Moments
@@ -51,10 +51,9 @@ class NoiseGrad(Wrapped):
     def __post_init__(self) -> None:
         """Check the fields."""
         check_base(self.base)
-        if self.draws < 1 or self.weight_noise < 0:
-            raise BadInputError(
-                f"draws must be at least 1 and weight_noise at least 0; got {self.draws} and {self.weight_noise}."
-            )
+        whole(self.draws, "draws", 1)
+        if finite(self.weight_noise, "weight_noise") < 0:
+            raise BadInputError(f"weight_noise must be at least 0; got {self.weight_noise}.")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -67,7 +66,8 @@ class NoiseGrad(Wrapped):
             noisy = self._session(session, batch.seed, draw)
             graph = noisy.view.ending_at(batch.selection.graph.outputs)
             selection = replace(batch.selection, graph=graph)
-            found = self.base.attribute(noisy.ending_in(graph), replace(batch, selection=selection))
+            inner = batch.for_draw(draw) if self.base.stochastic else batch
+            found = self.base.attribute(noisy.ending_in(graph), replace(inner, selection=selection))
             said.update(dict.fromkeys(found.warnings))
             for moment, values in zip(moments, found.values, strict=True):
                 moment.add(np.full(len(batch), draw), rows, values)

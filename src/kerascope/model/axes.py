@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,33 @@ class Axes:
         else:
             for output in node.outputs:
                 same = self._rank(output) == rank
-                yield _without_channels(node, merged) if same else self._opened(node, output, merged)
+                yield (
+                    _without_channels(node, self._windowed(node, merged))
+                    if same
+                    else self._opened(node, output, merged)
+                )
+
+    def _windowed(self, node: Node, along: Along) -> Along:
+        """Return what axes run through behind windows that slide over them.
+
+        By the custom of these maps that is what they ran through before. But windows that fit into what is padded end
+        short of its ends, as far as the padding goes.
+        """
+        op, sizes = node.op, self._sizes(node.inputs[0])
+        centres = _centres(op)
+        if centres is None:
+            return along
+        if isinstance(op, Affine) and op.merged is not None:
+            pad, _ = op.merged
+            (along,) = self._moved(replace(node, outputs=node.outputs[:1]), pad)
+            sizes = _shape(pad, sizes)
+        (start,) = self.graph.inputs
+        cells = self._sizes(start)
+        found = list(along)
+        for at, span in enumerate(along):
+            if span is not None and (min(span.start, span.stop) < 0 or max(span.start, span.stop) > cells[span.axis]):
+                found[at] = _slid(span, cells[span.axis], sizes, at, centres)
+        return tuple(found)
 
     def _rank(self, tensor: int) -> int:
         return len(self.graph.shapes[tensor]) - 1
@@ -150,6 +176,43 @@ def _without_channels(node: Node, along: Along) -> Along:
         return along
     channel = (node.op.channel_axis - 1 if node.op.channel_axis > 0 else node.op.channel_axis) % len(along)
     return tuple(None if axis == channel else span for axis, span in enumerate(along))
+
+
+def _centres(op: Any) -> Callable[[Any], Any] | None:
+    """Return the function from positions to the centres of an operation's windows, or None if it has none."""
+    if isinstance(op, Affine) and not op.is_diagonal and op.form != "dense":
+        return _positions_through(op if op.merged is None else replace(op, linear=op.merged[1]))
+    if isinstance(op, (Winner, Mixture)):
+        return lambda x: (op(x) - op(-x)) / 2  # of the largest and the smallest, or the mean, in a window
+    return None
+
+
+def _shape(fn: Callable[..., Any], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    with backend.inference():
+        return tuple(fn(backend.from_numpy(np.zeros((1, *sizes), "float32"))).shape[1:])
+
+
+def _slid(span: Span, cells: int, sizes: tuple[int, ...], at: int, centres: Callable[[Any], Any]) -> Span:
+    """Return what an axis runs through behind windows: from the ends of the padded span at most to the sample's ends.
+
+    ``cells``: of the sample's axis; ``sizes``: of the tensor that the windows slide over; ``at``: the axis there.
+    """
+    width = (span.stop - span.start) / sizes[at]
+    positions = _FIRST + span.start + (np.arange(sizes[at]) + 0.5) * width
+    laid = np.broadcast_to(
+        positions.astype("float32").reshape([-1 if a == at else 1 for a in range(len(sizes))]), sizes
+    )
+    with backend.inference():
+        found = backend.to_numpy(centres(backend.from_numpy(laid[None].copy())))[0].astype("float64") - _FIRST
+    profile = np.nanmean(np.moveaxis(found, at, 0).reshape(found.shape[at], -1), axis=1)
+    if len(profile) < 2:
+        return span
+    step = float(np.median(np.diff(profile)))  # windows at the border may be cut
+    first = float(np.median(profile - step * np.arange(len(profile))))
+    start, stop = first - step / 2, first + step * (len(profile) - 0.5)
+    low, high = min(span.start, span.stop), max(span.start, span.stop)
+    low, high = min(start, stop, max(low, 0)), max(start, stop, min(high, cells))
+    return Span(span.axis, low, high) if span.start < span.stop else Span(span.axis, high, low)
 
 
 def _positions_through(op: Affine) -> Callable[..., Any]:
