@@ -76,7 +76,7 @@ class Explanation:
     standard_error: Arrays | None = field(default_factory=_none)
     group_values: Array | None = field(default_factory=_none)
     layer_map: Array | None = field(default_factory=_none)
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class Explanation:
         dims = {k: tuple(d) for k, d in given.items()} if isinstance(given, dict) else tuple(given)
         coords = {dim: record.as_labels(dim, labels) for dim, labels in self.coords.items()}
         names = None if self.class_names is None else tuple(map(str, self.class_names))
-        self.__dict__.update(dims=dims, coords=coords, class_names=names, warnings=tuple(self.warnings))
+        self.__dict__.update(dims=dims, coords=coords, class_names=names, warnings=list(self.warnings))
         record.check_record(self.__dict__)
 
     if not TYPE_CHECKING:  # a type checker would take any name for a field

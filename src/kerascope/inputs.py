@@ -245,15 +245,18 @@ def read_labels(
         if own is not None and wanted is not None:  # the user's names replace those of a DataArray, in order
             renamed = dict(zip(own, named[name], strict=True))
             brought = {renamed.get(dim, dim): labels for dim, labels in brought.items()}
+    if coords is not None and not isinstance(coords, Mapping):
+        raise BadInputError(f"coords must be a dict, dim to labels, as {{'sensor': names}}; got {coords!r}.")
+    merged = {**brought, **(coords or {})}
     sizes = {"sample": len(samples)}
     for name, array in zip(names, samples.arrays, strict=True):
         for dim, size in zip(named[name], array.shape[1:], strict=True):
-            if sizes.setdefault(dim, size) != size and dim in {**brought, **(coords or {})}:
+            if sizes.setdefault(dim, size) != size and dim in merged:
                 raise BadInputError(
                     f"Inputs have the sizes {sizes[dim]} and {size} along {dim!r}, so its coords fit only one of them: "
                     "give their dims different names."
                 )
-    checked = check_coords({**brought, **(coords or {})}, sizes)
+    checked = check_coords(merged, sizes)
     return Labels(named if len(names) > 1 else named[names[0]], checked, _class_names(class_names, view))
 
 
@@ -280,9 +283,10 @@ def _class_names(names: Sequence[str] | None, view: ModelView) -> tuple[str, ...
     if names is None:
         return None
     widths = {head.name: int(head.shape[-1] or 0) if head.shape[1:] else 1 for head in view.heads}
-    if isinstance(names, str) or len(names) not in widths.values():
+    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, str)
+    if not listed or len(names) not in widths.values():
         units = ", ".join(f"{name}: {width}" for name, width in widths.items())
-        came = repr(names) if isinstance(names, str) else f"{len(names)} names"
+        came = f"{len(names)} names" if listed else repr(names)
         raise BadInputError(f"class_names needs one name for each output unit ({units}); got {came}.")
     return tuple(str(name) for name in names)
 
@@ -307,6 +311,8 @@ def name_dims(dims: Sequence[str] | None, shape: tuple[int, ...], *, channels_fi
         if rank == 3:
             return ("channel", "row", "column") if channels_first else ("row", "column", "channel")
         return tuple(f"axis_{i}" for i in range(rank))
+    if not isinstance(dims, Sequence):
+        raise BadInputError(f"dims must be names of axes, as ('time', 'sensor'); got {dims!r}.")
     names = (dims,) if isinstance(dims, str) else tuple(dims)
     given = names
     if len(names) == rank - 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,9 +158,9 @@ class Recorder:
         explained: np.ndarray,
         gap: np.ndarray,
         expected: np.ndarray,
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         texts = [*samples.notes, *self.method.caveats, *_added_up(text for part in parts for text in part.warnings)]
-        texts += self._about_the_target(logits, explained)
+        texts += self._about_the_target(logits, explained, values)
         largest = self._field(parts, "largest")
         axes = explained.ndim
         size = sum(np.abs(v, dtype="float64").sum(axis=tuple(range(axes, v.ndim))) for v in values)
@@ -176,17 +177,22 @@ class Recorder:
                 f"The values of {_samples(loose)} miss what they must sum to by more than {_LOOSE:.0%} "
                 f"(largest gap {worst:.3g}): use more steps or draws, or float64."
             )
-        return tuple(dict.fromkeys(texts))
+        return list(dict.fromkeys(texts))
 
-    def _about_the_target(self, logits: list[np.ndarray], explained: np.ndarray) -> list[str]:
+    def _about_the_target(
+        self, logits: list[np.ndarray], explained: np.ndarray, values: Sequence[np.ndarray]
+    ) -> list[str]:
         selection, texts = self.selection, []
         head = self.session.view.head(selection.head) if selection.head else None
         single = head is not None and selection.kind == "class" and all(size == 1 for size in head.shape[1:])
-        if single and self.method.shares_out and np.any(explained < 0):
-            word = self._word()
+        mapped = np.any([np.any(v, axis=tuple(range(explained.ndim, v.ndim))) for v in values], axis=0)
+        below = (explained < 0) & mapped
+        if single and self.method.family != "control" and below.any():
+            shares = "what makes up that negative number, positive values raising it and negative ones lowering it"
+            told = shares if self.method.shares_out else "that unit all the same, not what speaks against it"
             texts.append(
-                f"The model has one output unit; its {word} is negative for {_samples(explained < 0)}: their maps show "
-                "what makes up that negative number, positive values raising it and negative ones lowering it."
+                f"The model has one output unit; its {self._word()} is negative for {_samples(below)}: their "
+                f"maps show {told}."
             )
         saturated = (explained < _SATURATED) | (explained > 1 - _SATURATED)
         asks = self.method.family in ("perturbation", "control")  # what the output is at other inputs
@@ -295,7 +301,14 @@ def _added_up(texts: Iterable[str]) -> list[str]:
             counts[text] = None
         else:
             counts[match[2]] = (counts.get(match[2]) or 0) + int(match[1])
-    return [text if count is None else f"{count} {text}" for text, count in counts.items()]
+    return [
+        text if count is None else f"{count} {text if count > 1 else _of_one(text)}" for text, count in counts.items()
+    ]
+
+
+def _of_one(text: str) -> str:
+    """Return a warning of several samples or maps as one of a single one."""
+    return re.sub(r"\A((?:explained )?(?:sample|map|logit))s are\b", r"\1 is", text)
 
 
 def _joined(

@@ -138,7 +138,7 @@ def _may_write(place: Path, overwrite: bool) -> None:
     if not os.path.lexists(place):
         return
     if not overwrite:
-        raise OutputExistsError(f"{str(place)!r} exists already. Choose another path, or allow it to be overwritten.")
+        raise OutputExistsError(f"{str(place)!r} exists already. Give overwrite=True (--force) or another path.")
     if not place.is_dir() or not ((place / "zarr.json").is_file() or next(place.iterdir(), None) is None):
         raise BadInputError(
             f"{str(place)!r} is not a Zarr store, so it is not overwritten. Remove it yourself, or choose another path."

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerascope import backend
-from kerascope.errors import BadTargetError
+from kerascope.errors import BadTargetError, counted
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
@@ -27,7 +27,8 @@ class Selection:
 
     ``codes`` (N, T): the class or cell index, or -1 - r for the class of rank r. ``against`` (N, T): for
     contrasts the class subtracted, or a code for the mean of the others. ``fn``: a user's function of the
-    logits instead. ``graph`` ends in the explained tensors.
+    logits instead; ``keys``: of the model's dict of outputs, where it returns one. ``graph`` ends in the explained
+    tensors.
     """
 
     graph: Graph
@@ -40,6 +41,7 @@ class Selection:
     squeeze: bool = True
     taken_off: str | None = None
     is_logit: bool = True
+    keys: tuple[str, ...] | None = None
 
     def rows(self, index: Any) -> Selection:
         """Return the selection for some of the samples."""
@@ -103,7 +105,8 @@ class Selection:
     def _call(self, logits: Sequence[Tensor]) -> Tensor:
         if self.fn is None:
             raise BadTargetError("This target is no function.")
-        value = self.fn(logits[0] if len(logits) == 1 else list(logits))
+        given = list(logits) if self.keys is None else dict(zip(self.keys, logits, strict=True))
+        value = self.fn(logits[0] if isinstance(given, list) and len(logits) == 1 else given)
         count, shape = logits[0].shape[0], tuple(getattr(value, "shape", ()))
         if len(shape) != 1 or shape[0] != count:
             raise BadTargetError(
@@ -220,7 +223,9 @@ class TopClass(Target):
         """See `Target.select`."""
         head, width = _classes(view, self.output)
         if not _is_whole(self.k) or not 1 <= self.k <= width:
-            raise BadTargetError(f"TopClass(k={self.k!r}): the output has {width} classes, so k must be 1 to {width}.")
+            raise BadTargetError(
+                f"TopClass(k={self.k!r}): the output has {counted(width, 'unit')}, so k must be 1 to {width}."
+            )
         codes = np.tile(-1 - np.arange(self.k, dtype="int32"), (count, 1))
         text = "top class of each sample" if self.k == 1 else f"top {self.k} classes of each sample"
         if width == 1:
@@ -305,7 +310,7 @@ class Output(Target):
 
 @dataclass(frozen=True)
 class Function(Target):
-    """A user's function of the logits, ``fn(logits) -> (N,)``; with several heads it gets their list."""
+    """A user's function of the logits, ``fn(logits) -> (N,)``; with several heads it gets their list, or their dict."""
 
     fn: Callable[..., Any]
 
@@ -320,6 +325,7 @@ class Function(Target):
             f"function {name} of the logits",
             fn=self.fn,
             taken_off=taken.pop() if len(taken) == 1 else None,
+            keys=tuple(head.name for head in view.heads) if view.keyed else None,
         )
 
 
@@ -412,4 +418,6 @@ def _text(codes: np.ndarray) -> str:
     classes = np.unique(codes)
     if len(classes) == 1:
         return f"class {classes[0]}"
+    if codes.shape[1] == len(classes):
+        return f"the same {len(classes)} classes of each sample"
     return f"given classes ({len(classes)} different ones)"

@@ -32,6 +32,7 @@ def two_heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("1@quality", ks.Class(1, "quality")),
         ("top:2@0", ks.TopClass(2, 0)),
         ("contrast:0,2@quality", ks.Contrast(0, 2, "quality")),
+        ("contrast@quality", ks.Contrast(output="quality")),
         ("cell:3,1@kind", ks.Output((3, 1), "kind")),
         ("neuron:conv:3,0", ks.Neuron("conv", (3, 0))),
     ],

@@ -127,10 +127,10 @@ def score_replica(model: Any, a: np.ndarray, x: np.ndarray, channels: list[int])
     """Return Score-CAM's maps (3, H, W) of one sample (*S) by the paper's algorithm."""
     scores = []
     for k in channels:
-        low, high = a[..., k].min(), a[..., k].max()
-        scaled = (a[..., k] - low) / (high - low) if high > low else np.zeros(a.shape[:-1])
-        tall = np.array([linear_replica(column, x.shape[0]) for column in scaled.T]).T
+        tall = np.array([linear_replica(column, x.shape[0]) for column in a[..., k].T]).T
         mask = np.array([linear_replica(row, x.shape[1]) for row in tall])
+        low, high = mask.min(), mask.max()
+        mask = (mask - low) / (high - low) if high > low else np.zeros(mask.shape)
         scores.append(predict(model, (x * mask[..., None])[None])[0])
     weights = np.exp(np.array(scores))
     weights /= weights.sum(axis=0)
@@ -143,6 +143,16 @@ def test_score_cam_by_its_algorithm(float64):
     found = bench("score_cam", target="all").layer_map
     for raw, one, x in zip(found, a, bench.x, strict=True):
         same(raw, score_replica(bench.model, one, x, list(range(a.shape[-1]))))
+
+
+def test_score_cam_scales_its_masks_after_enlarging_them(float64):
+    """Peaks between cells of the input are cut by enlarging (7 x 5 to 14 x 10): masks reach 0 and 1 all the same."""
+    model = stack((14, 10, 1), layers.Conv2D(3, 2, strides=2, name="coarse"), layers.Flatten(), layers.Dense(3))
+    bench = Bench(model, samples((14, 10, 1)))
+    a, _ = parts_at(bench.model, 0, bench.x)
+    found = bench("score_cam", layer="coarse", target="all").layer_map
+    for raw, one, x in zip(found, a, bench.x, strict=True):
+        same(raw, score_replica(bench.model, one, x, [0, 1, 2]))
 
 
 def test_score_cam_of_the_channels_that_vary_most(float64):

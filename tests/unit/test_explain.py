@@ -57,7 +57,7 @@ def test_the_record_says_where_it_comes_from():
     np.testing.assert_allclose(e.completeness_gap, 0, atol=1e-5)
     np.testing.assert_allclose(e.outputs, keras.ops.convert_to_numpy(model(X)), rtol=1e-5)
     np.testing.assert_array_equal(e.inputs, X)
-    assert (e.values.dtype, e.dims, e.warnings) == (np.dtype("float32"), ("row", "column"), ())
+    assert (e.values.dtype, e.dims, e.warnings) == (np.dtype("float32"), ("row", "column"), [])
 
 
 def test_without_a_method_the_recommended_one_is_taken_and_the_reason_given():
@@ -451,7 +451,7 @@ def test_warnings_of_batches_are_added_up():
 
     with pytest.warns(ks.KerascopeWarning):
         e = ks.explain(linear(), X, Counting(), batch_size=2)
-    assert e.warnings == ("5 maps are odd.", "Once.")
+    assert e.warnings == ["5 maps are odd.", "Once."]
 
 
 def test_a_wide_gap_is_warned_of():
@@ -460,7 +460,7 @@ def test_a_wide_gap_is_warned_of():
         e = ks.explain(model, x, ks.IntegratedGradients(steps=1, baseline="zeros"))
     assert np.abs(e.completeness_gap).max() > 0.05 * np.abs(e.explained).min()
     e = ks.explain(model, x, ks.IntegratedGradients(steps=256, baseline="zeros"))
-    assert e.warnings == ()
+    assert e.warnings == []
 
 
 def test_rounding_at_the_baseline_is_no_gap():

@@ -103,7 +103,7 @@ def test_labels_become_arrays(given: object, kept: np.ndarray) -> None:
 
 def test_lists_of_names_become_tuples() -> None:
     e = make(dims=["row", "column"], class_names=["a", "b", "c"], warnings=["careful"])
-    assert (e.dims, e.class_names, e.warnings) == (("row", "column"), ("a", "b", "c"), ("careful",))
+    assert (e.dims, e.class_names, e.warnings) == (("row", "column"), ("a", "b", "c"), ["careful"])
 
 
 def test_it_is_frozen_and_holds_the_arrays_it_was_given() -> None:

@@ -63,7 +63,14 @@ def test_a_selection_against_a_mode_that_was_chosen(conventions, mode):
 
 def test_a_selection_that_names_no_class():
     made = analyzer("gradient", mlp())
-    for selection, message in ((1.5, "whole number"), ([0, 1], "do not fit 3 samples"), (3, "out of range")):
+    for selection, message in (
+        (1.5, "whole number"),
+        ([0, 1], "do not fit 3 samples"),
+        (3, "out of range"),
+        ("index", r"got 'index'\. A mode goes to create_analyzer"),
+        ("all", r"got 'all'\. A mode goes to create_analyzer: neuron_selection_mode='all'"),
+        ([], "whole number"),
+    ):
         with pytest.raises(ks.BadTargetError, match=message):
             made.analyze(samples((5,)), selection)
 
@@ -136,6 +143,37 @@ def test_smoothgrad_processes_each_gradient(conventions, how, float64):
     noisy = [x + scale * np.random.default_rng((0, k, 0)).normal(size=5) for k in range(20)]
     expected = np.mean([PROCESSES[how](slopes(model, copy, top)) for copy in noisy], axis=0)
     same(analyzed("smoothgrad", model, x, conventions, augment_by_n=20, postprocess=how), expected)
+
+
+def test_a_noise_scale_is_a_deviation_in_units_of_the_input(float64):
+    """As in version 1; 2.1.2 ignores it. Ours without it is a share of each sample's range."""
+    model, x, _ = one_hidden()
+    x = (x - x.min(axis=1, keepdims=True)) / np.ptp(x, axis=1, keepdims=True)
+    bench = Bench(model, x)
+    found = analyzed("smoothgrad", model, x, augment_by_n=20, noise_scale=0.3)
+    same(found, bench.values(ks.SmoothGrad(draws=20, noise=0.3), target=None))
+    top = predict(model, 5 * x).argmax(axis=1)
+    scaled = analyzer("smoothgrad", model, augment_by_n=20, noise_scale=0.3).analyze(5 * x, top)
+    same(scaled, bench.values(ks.SmoothGrad(draws=20, noise=0.06), 5 * x, target=top))
+    there = analyzed("smoothgrad", model, x, "innvestigate", augment_by_n=20, noise_scale=0.3)
+    same(there, analyzed("smoothgrad", model, x, augment_by_n=20, noise_scale=1.0))
+    with pytest.warns(ks.KerascopeWarning, match="deviation 1, whatever noise_scale says"):
+        ks.create_analyzer("smoothgrad", model, "innvestigate", noise_scale=0.3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("smoothgrad", {"noise_scale": -1.0}, "noise_scale must be at least 0"),
+        ("smoothgrad", {"noise_scale": "much"}, "noise_scale must be a finite number"),
+        ("smoothgrad", {"noise_scale": 1.0, "augment_by_n": 0}, "augment_by_n must be a whole number of at least 1"),
+        ("integrated_gradients", {"steps": 0}, "steps must be a whole number of at least"),
+    ],
+)
+def test_numbers_that_cannot_be_taken(name, options, message):
+    conventions = "innvestigate" if "steps" in options else "kerascope"
+    with pytest.raises(ks.BadInputError, match=message):
+        ks.create_analyzer(name, mlp(), conventions, **options)
 
 
 @pytest.mark.parametrize("how", PROCESSES)

@@ -69,6 +69,11 @@ def test_they_fit_the_model_that_was_saved_too(x: np.ndarray, tmp_path: Path) ->
     assert patterns.fingerprint in json.dumps(opened.attrs["method"])
 
 
+def test_what_is_no_patterns_has_no_quality(x: np.ndarray) -> None:
+    with pytest.raises(ks.BadInputError, match=r"patterns must be ks\.Patterns, .* got str"):
+        ks.signal_quality(None, "patterns.npz", x)  # type: ignore[arg-type]
+
+
 def test_nothing_is_overwritten_unasked(x: np.ndarray, tmp_path: Path) -> None:
     patterns, path = ks.Patterns.fit(model(), x), tmp_path / "p.npz"
     path.write_text("mine")

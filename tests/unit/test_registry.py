@@ -177,12 +177,39 @@ BAD_OPTIONS = [
     ("expected_gradients", {"draws": "many"}),
     ("smoothgrad", {"draws": "many"}),
     ("smoothgrad", {"noise": "loud"}),
-    ("smoothgrad", {"base": "gradient"}),
+    ("smoothgrad", {"base": 3}),
     ("lrp.epsilon", {"epsilon": "small"}),
     ("lrp.gamma", {"gamma": -1}),
     ("occlusion", {"fills": "few"}),
     ("guided_backprop", {"start": "two"}),
+    ("noisegrad", {"draws": 2.5}),
+    ("noisegrad", {"weight_noise": float("nan")}),
+    ("grad_cam", {"upsample": "nearest"}),
 ]
+
+
+def test_a_base_may_be_named_beside_a_name():
+    assert as_method("smoothgrad", {"base": "lrp.epsilon", "draws": 3}) == ks.SmoothGrad(ks.LRP("epsilon"), draws=3)
+    with pytest.raises(ks.UnknownNameError, match="Unknown method 'lpr'. Did you mean 'lrp'"):
+        as_method("noisegrad", {"base": "lpr"})
+
+
+@pytest.mark.parametrize(
+    ("name", "paper", "needs"),
+    [
+        ("lrp.z_box", "Montavon et al. 2017", "bounds: low, high"),
+        ("lrp.epsilon_gamma_box", "Montavon et al. 2019", "bounds: low, high"),
+        ("deep_taylor.bounded", "Montavon et al. 2017", "ReLU networks; the input's bounds: low, high"),
+        ("lrp.excitation_backprop", "Zhang et al. 2018", "a rule for every operation"),
+        ("lrp.flat", "Lapuschkin et al. 2019", "a rule for every operation"),
+        ("lrp.epsilon", "Bach et al. 2015", "a rule for every operation"),
+    ],
+)
+def test_a_composite_states_its_own_facts(name, paper, needs):
+    (row,) = ks.methods().set_index("name").loc[[name]].to_dict("records")
+    assert row["paper"].startswith(paper)
+    assert row["needs"].endswith(needs)
+    assert ks.LRP.needs == "a rule for every operation"
 
 
 @pytest.mark.parametrize(("name", "options"), BAD_OPTIONS, ids=str)

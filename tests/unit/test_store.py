@@ -258,7 +258,7 @@ def test_chunks_hold_whole_samples_as_long_as_they_fit(shape: tuple[int, ...], c
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     e = make()
     place = e.save(tmp_path / "e")
-    with pytest.raises(OutputExistsError, match=r"exists already. Choose another path, or allow"):
+    with pytest.raises(OutputExistsError, match=r"exists already. Give overwrite=True"):
         make_full().save(place)
     assert_same(e, open_explanation(place))
     assert left_beside(place) == []

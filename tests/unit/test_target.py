@@ -269,7 +269,7 @@ def test_one_output_unit_is_that_unit_and_negative_logits_are_said():
     np.testing.assert_allclose(e.explained, logits, rtol=1e-4, atol=1e-5)
     assert e.attrs["target"]["text"] == "the one output unit"
     positive = ks.explain(model, X[logits > 0], "input_x_gradient")
-    assert positive.warnings == ()
+    assert positive.warnings == []
     with pytest.raises(ks.BadTargetError, match="A contrast needs an output with at least two classes"):
         ks.explain(model, X, "gradient", target=ks.Contrast())
 
@@ -305,9 +305,14 @@ def test_functions_of_the_logits(model, explainer):
     assert e.attrs["target"] == {"kind": "callable", "text": "function margin of the logits"}
 
 
-def test_functions_of_several_heads_get_the_list_of_logits():
+@pytest.mark.parametrize("dict_of_heads", [True, False])
+def test_functions_of_several_heads_get_their_logits_as_the_model_returns_them(dict_of_heads):
     model = two_heads()
-    e = ks.explain(model, X, "gradient", target=lambda heads: heads[0][:, 0] + heads[1][:, 0])
+    names = list(model.output)
+    if not dict_of_heads:
+        model = keras.Model(model.inputs, list(model.output.values()))
+    keys = names if dict_of_heads else [0, 1]
+    e = ks.explain(model, X, "gradient", target=lambda heads: heads[keys[0]][:, 0] + heads[keys[1]][:, 0])
     one, other = (ks.explain(model, X, "gradient", target=ks.Output(0, output=head)) for head in (0, 1))
     np.testing.assert_allclose(e.explained, one.explained + other.explained, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(e.values, one.values + other.values, rtol=1e-4, atol=1e-5)
@@ -323,7 +328,7 @@ BAD = {
     "too few": ([0, 1], r"Targets of shape \(2,\) do not fit 5 samples: expected one class, \(5,\) or \(5, T\)"),
     "three axes": (np.zeros((5, 1, 1), int), r"Targets of shape \(5, 1, 1\) do not fit"),
     "no targets": (np.zeros((5, 0), int), r"The list of targets is empty"),
-    "too many top": (ks.TopClass(5), r"TopClass\(k=5\): the output has 4 classes, so k must be 1 to 4"),
+    "too many top": (ks.TopClass(5), r"TopClass\(k=5\): the output has 4 units, so k must be 1 to 4"),
     "no top": (ks.TopClass(0), r"k must be 1 to 4"),
     "half a top": (ks.TopClass(1.5), r"TopClass\(k=1\.5\)"),
     "class of targets": (ks.TopClass, r"Give a target object, not its class: TopClass\(…\)"),

@@ -175,7 +175,7 @@ def test_only_counts_of_samples_and_maps_are_added_up() -> None:
             return dataclasses.replace(super().attribute(session, batch), warnings=texts)
 
     found = explained(dense(2), samples(4), Talks(), batch_size=2).warnings
-    assert found == ("4 samples are odd.", "2 of the samples is far.", "6 maps are empty.", "3 channels look dead.")
+    assert found == ["4 samples are odd.", "2 of the samples is far.", "6 maps are empty.", "3 channels look dead."]
 
 
 # What was explained -------------------------------------------------------------------
@@ -194,8 +194,9 @@ PARTS = [
 ]
 NO_PARTS = [
     *("gradient", "saliency", "smoothgrad", "squaregrad", "vargrad", "noisegrad", "guided_backprop", "deconvnet"),
-    *("deep_taylor", "lrp.excitation_backprop", "lrp.z_plus", "lrp.flat", "random", "input", "edges", "lime"),
+    *("lrp.excitation_backprop", "lrp.z_plus", "lrp.flat", "lime"),
 ]
+NO_MAPS = ["deep_taylor", "random", "input", "edges"]  # a zero map, which has its own warning; no map of the unit
 
 
 def one_unit(activation: str | None = None) -> Any:
@@ -227,6 +228,12 @@ def test_a_negative_logit_where_values_are_parts_of_it(method: str) -> None:
 
 @pytest.mark.parametrize("method", NO_PARTS)
 def test_a_negative_logit_where_values_are_no_parts_of_it(method: str) -> None:
+    (text,) = said(NEGATIVE, one_unit("sigmoid"), samples(9), method, background=samples(3) + 1)
+    assert text.endswith("their maps show that unit all the same, not what speaks against it.")
+
+
+@pytest.mark.parametrize("method", NO_MAPS)
+def test_a_negative_logit_without_a_map_of_it(method: str) -> None:
     assert not said(NEGATIVE, one_unit("sigmoid"), samples(9), method, background=samples(3) + 1)
 
 
@@ -236,11 +243,12 @@ def test_a_negative_output_is_no_logit_of_a_class() -> None:
     assert text.endswith("positive values raising it and negative ones lowering it.")
     assert "logit" not in text
     assert "class" not in text
-    assert not said(NEGATIVE, one_unit(), samples(9), ks.LRP("epsilon", start="one"))
+    (text,) = said(NEGATIVE, one_unit(), samples(9), ks.LRP("epsilon", start="one"))
+    assert text.endswith("not what speaks against it.")
 
 
 def test_deep_taylor_advises_a_contrast_only_where_there_is_one() -> None:
-    positive = "logits are not positive"
+    positive = "not positive"
     (text,) = said(positive, one_unit(), samples(9), "deep_taylor")
     assert "contrast" not in text
     assert text.endswith("Use lrp.")
@@ -343,3 +351,21 @@ def test_the_word_for_a_function_of_several_heads() -> None:
     assert both.attrs["output"]["explained"] == "output"
     alone = explained(keras.Model(x, logits), samples(2, 3), "random", target=first)
     assert alone.attrs["output"]["explained"] == "logit"
+
+
+# Noise --------------------------------------------------------------------------------
+
+
+def test_noise_wider_than_the_data_is_said() -> None:
+    (text,) = said("share of the range", dense(2), samples(3), ks.SmoothGrad(draws=2, noise=5))
+    assert text.startswith("noise=5 is a share of the range")
+    assert not said("share of the range", dense(2), samples(3), ks.SmoothGrad(draws=2, noise=1))
+
+
+def test_samples_without_noise_are_counted() -> None:
+    x = samples(3)
+    x[1] = 2
+    (text,) = said("without noise", dense(2), x, ks.SmoothGrad(draws=2))
+    assert text.startswith("1 sample is without noise: the range it is measured by is 0")
+    assert not said("without noise", dense(2), x, ks.SmoothGrad(draws=2), background=samples(3))
+    assert not said("without noise", dense(2), x, ks.SmoothGrad(draws=2, noise=0))

@@ -22,8 +22,8 @@ def target(text: str | None, names: Sequence[str] | None) -> Any:
 
     Args:
         text: a class by number or name, `a,b,...` or a file (one per sample), `all`, `top`, `top:3`, `contrast:A,B`
-            (`contrast:A`: against the mean of the others), `neuron:LAYER:3,4,0`, or `cell:3,4,0`; `@HEAD` behind it
-            names one of several outputs. None: the top class of each sample.
+            (`contrast:A`: against the mean of the others; `contrast`: of the top class), `neuron:LAYER:3,4,0`, or
+            `cell:3,4,0`; `@HEAD` behind it names one of several outputs. None: the top class of each sample.
         names: the class names, where they are known.
 
     Raises:
@@ -45,6 +45,8 @@ def _of_head(text: str, names: Sequence[str] | None, head: str | int | None) -> 
     kind, colon, rest = text.partition(":")
     if text == "top" or (kind == "top" and colon):
         return TopClass(_count(text, rest) if colon else 1, head)
+    if text == "contrast":
+        return Contrast(output=head)
     if kind == "contrast" and colon:
         sides = [class_of(part.strip(), names) for part in rest.split(",")]
         if len(sides) > 2:

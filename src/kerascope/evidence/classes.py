@@ -53,7 +53,7 @@ def write_report(
         page=lambda n, panel: _page(cohort, labels[n], panel),
         ordered=tuple(evidence.attrs["ordered"]),
         facts=(*said, Fact("Permutations", f"{cohort.attrs['draws']}, seed {cohort.attrs['seed']}")),
-        warnings=evidence.warnings,
+        warnings=tuple(evidence.warnings),
         unit=one,
     )
     name = (evidence.explanation.attrs.get("model") or {}).get("name") or "the model"

@@ -45,7 +45,7 @@ def write_report(
         page=lambda n, panel: _page(evidence, n, panel),
         ordered=tuple(evidence.attrs["ordered"]),
         facts=facts_of_test(evidence),
-        warnings=evidence.warnings,
+        warnings=tuple(evidence.warnings),
     )
     named = title or heading(evidence.explanation, "Evidence for")
     shown = build([evidence.explanation], title=named, truth=truth, samples=samples, telling=telling)

@@ -220,7 +220,7 @@ class _Analysis:
             segments=segment_table(found, classes, stretches),
             explanation=found,
             classes=classes,
-            warnings=(*found.warnings, *said),
+            warnings=[*found.warnings, *said],
             attrs={
                 "level": self.level,
                 "sign": self.sign,

@@ -47,7 +47,7 @@ class Evidence:
     segments: pd.DataFrame
     explanation: Explanation
     classes: NDArray[np.int64]
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -75,7 +75,7 @@ def open_evidence(path: str | os.PathLike[str]) -> Evidence:
         **tables,
         explanation=explanation_of(dataset.drop_vars(own), place, check),
         classes=np.asarray(said["classes"]),
-        warnings=tuple(said["warnings"]),
+        warnings=list(said["warnings"]),
         attrs=dict(said["attrs"]),
     )
 

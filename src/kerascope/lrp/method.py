@@ -93,6 +93,11 @@ class LRP(Method):
             if self.composite not in PRESETS:
                 raise unknown_name("composite", self.composite, PRESETS)
             self._check_unread(PRESETS[self.composite])
+        elif not isinstance(self.composite, Composite):
+            raise BadInputError(
+                "composite must be the name of one or ks.Composite([(selector, rule), …]); got "
+                f"{type(self.composite).__name__}."
+            )
         self._tell()
         if self.bias not in (None, "absorb", "ignore"):
             raise BadInputError(f"bias must be 'absorb' or 'ignore'; got {self.bias!r}.")

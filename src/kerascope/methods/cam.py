@@ -43,17 +43,24 @@ class ActivationMap(Method):
         """Check the fields."""
         if self.relu not in (None, True, False):
             raise BadInputError(f"relu must be True, False or None (as in the paper); got {self.relu!r}.")
+        if self.upsample not in (True, False):
+            raise BadInputError(f"upsample must be True (linearly) or False (nearest cells); got {self.upsample!r}.")
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
         if len(session.view.signature.specs) > 1:
-            raise IncompatibleMethodError("Class activation maps are defined for models with one input.")
+            raise IncompatibleMethodError(
+                "Class activation maps are defined for models with one input. Use lrp or integrated_gradients."
+            )
         self.place(session)
 
     def check_selection(self, selection: Selection) -> None:
         """See `Method.check_selection`."""
         if selection.kind == "neuron":
-            raise IncompatibleMethodError("Class activation maps explain outputs, not units inside the network.")
+            raise IncompatibleMethodError(
+                "Class activation maps explain outputs, not units inside the network. Name an output (ks.Class, "
+                "ks.Output), or use integrated_gradients."
+            )
 
     def place(self, session: Session) -> Place:
         """Return where the map is taken.
@@ -133,8 +140,8 @@ def _place(session: Session, layer: str | None) -> Place:
             return place
     last = f" (the positions of {candidates[-1].name!r} are others)" if candidates else ""
     raise IncompatibleMethodError(
-        f"No layer of this model has spatial axes like those of its input{last}, so there is nothing to map. Use lrp "
-        "or integrated_gradients."
+        f"No layer of this model has spatial axes like those of its input{last}, so there is nothing to map. Use "
+        "integrated_gradients."
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerascope.errors import IncompatibleMethodError, whole
 from kerascope.methods.base import Batch
-from kerascope.methods.cam import ActivationMap, spatial_axes
+from kerascope.methods.cam import ActivationMap
 from kerascope.methods.session import Session
 from kerascope.model.primitives import Tensor
 
@@ -66,17 +66,14 @@ class ScoreCAM(ActivationMap):
         batch = batch.settled(session)
         rows, kept = len(batch), self._kept(a)
         chosen = np.take_along_axis(a, kept.reshape(rows, *(1,) * (a.ndim - 2), -1), axis=-1)
-        axes = spatial_axes(chosen, 1)
-        low, high = chosen.min(axis=axes, keepdims=True), chosen.max(axis=axes, keepdims=True)
-        scaled = np.divide(chosen - low, high - low, out=np.zeros_like(chosen), where=high > low)
-        masks = np.moveaxis(scaled, -1, 1)
+        channels = np.moveaxis(chosen, -1, 1)
         scores = np.empty((rows, batch.selection.count, kept.shape[1]))
         (x,), place = batch.inputs, self.place(session)
         for which, index in session.pairs(kept.shape[1], rows):
-            shown = [masks[i : i + 1, k : k + 1] for i, k in zip(index, which, strict=True)]
-            mask = place.lay_over(np.concatenate(shown), x.shape[1:], smooth=self.upsample)
+            shown = [channels[i : i + 1, k : k + 1] for i, k in zip(index, which, strict=True)]
+            masks = _scaled(place.lay_over(np.concatenate(shown), x.shape[1:], smooth=self.upsample)[:, 0])
             selection = batch.selection.rows(index)
-            logits = session.logits(((x[index] * mask[:, 0]).astype(x.dtype),), selection)
+            logits = session.logits(((x[index] * masks).astype(x.dtype),), selection)
             scores[index, :, which] = selection.numbers_own(logits)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
@@ -87,6 +84,14 @@ class ScoreCAM(ActivationMap):
         spread = a.reshape(len(a), -1, a.shape[-1]).std(axis=1)
         order = np.argsort(-spread, axis=1, kind="stable")
         return np.sort(order[:, : self.channels or a.shape[-1]], axis=1)
+
+
+def _scaled(masks: np.ndarray) -> np.ndarray:
+    """Return masks (B, *S) brought to 0 to 1 each; those that are the same everywhere become 0."""
+    axes = tuple(range(1, masks.ndim))
+    low, high = masks.min(axis=axes, keepdims=True), masks.max(axis=axes, keepdims=True)
+    scaled: np.ndarray = np.divide(masks - low, high - low, out=np.zeros_like(masks), where=high > low)
+    return scaled
 
 
 @dataclass(frozen=True)

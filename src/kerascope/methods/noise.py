@@ -86,13 +86,29 @@ class _OverNoise(Wrapped):
             explained=batch.selection.numbers_own(logits),
             logits=logits,
             noise=_per_sample(scales, len(batch)),
-            warnings=of_copies(said),
+            warnings=(*self._about_noise(scales, len(batch)), *of_copies(said)),
         )
 
     def _pieces(self, which: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield pairs (draw, row) that one call of the base can take: of one draw only, where it draws itself."""
         borders = np.flatnonzero(np.diff(which)) + 1 if self.base.stochastic else np.zeros(0, int)
         yield from zip(np.split(which, borders), np.split(index, borders), strict=True)
+
+    def _about_noise(self, scales: list[np.ndarray], rows: int) -> tuple[str, ...]:
+        """Say where the noise is hardly what was meant: wider than the data, or none."""
+        texts = []
+        if self.noise > 1:
+            texts.append(
+                f"noise={self.noise:g} is a share of the range (max - min): copies lie further from a sample than its "
+                "cells from each other. For an absolute deviation divide it by the range."
+            )
+        still = int(np.sum(_per_sample(scales, rows).reshape(rows, -1).max(axis=1) == 0)) if self.noise else 0
+        if still:
+            texts.append(
+                f"{still} samples are without noise: the range it is measured by is 0 there (the same value in "
+                "every cell). Give background samples, whose range is taken then."
+            )
+        return tuple(texts)
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """Return what of each noisy map is averaged."""

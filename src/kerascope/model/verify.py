@@ -51,13 +51,15 @@ class Head:
 class Verified:
     """A graph that has been compared with its model.
 
-    ``tensors`` are the inputs it was run on, ``values`` what came out at logits and outputs.
+    ``tensors`` are the inputs it was run on, ``values`` what came out at logits and outputs. ``keyed``: the model
+    returns a dict.
     """
 
     graph: Graph
     heads: tuple[Head, ...]
     tensors: tuple[Tensor, ...]
     values: dict[int, np.ndarray]
+    keyed: bool = False
 
 
 def predict(model: keras.Model, signature: Signature, arrays: Sequence[np.ndarray], dtype: str) -> list[np.ndarray]:
@@ -168,7 +170,7 @@ class Verifier:
             outputs = self._runs(size, evaluate, ending, self._tensors(size))
             self._accept(_deviation(outputs, self._expected(size)), size, graph)
         graph = _with_dead_ends(graph, traced, self._tensors(first)) if traced.opaque else graph
-        return Verified(graph, heads, self._tensors(first), values)
+        return Verified(graph, heads, self._tensors(first), values, traced.output_names is not None)
 
     def _runs(self, size: int, run: Callable[..., Any], *args: Any) -> Any:
         try:

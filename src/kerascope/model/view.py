@@ -46,7 +46,7 @@ class ModelView:
 
     def _open(self, sample: Sequence[np.ndarray]) -> None:
         found = Verifier(self.model, self.signature, sample, self.dtype).find()
-        self.traced, self.heads = found.graph, found.heads
+        self.traced, self.heads, self.keyed = found.graph, found.heads, found.keyed
         self._tensors = found.tensors
         taken = tuple(f"{head.taken_off} of output {head.name}" for head in self.heads if head.taken_off)
         wanted = dict.fromkeys(tensor for head in self.heads for tensor in (head.logits, head.final))

@@ -83,6 +83,11 @@ def signal_quality(
         >>> bool(quality["rho"][0] > 0.8)
         True
     """
+    if not isinstance(patterns, Patterns):
+        raise BadInputError(
+            f"patterns must be ks.Patterns, from ks.Patterns.fit(model, x_train) or ks.Patterns.open(path); got "
+            f"{type(patterns).__name__}."
+        )
     if by not in ("layer", "neuron"):
         raise BadInputError(f"by must be 'layer' or 'neuron'; got {by!r}.")
     view, arrays = open_view(model, x)

@@ -232,7 +232,7 @@ class Patterns:
             raise BadInputError(f"{str(place)!r} is a folder: name a file, such as patterns.npz.")
         if place.exists() and not overwrite:
             raise OutputExistsError(
-                f"{str(place)!r} exists already. Choose another path, or allow it to be overwritten."
+                f"{str(place)!r} exists already. Give overwrite=True (--force) or another path."
             )
         temporary = place.parent / f".{place.name}.{secrets.token_hex(6)}.part"
         try:

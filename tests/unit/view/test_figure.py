@@ -157,3 +157,20 @@ def test_no_global_state_is_touched():
     figure = plot(cases.sensors(1), figsize=(8, 4))
     assert figure.get_size_inches().tolist() == [8, 4]
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_a_map_that_is_the_same_for_every_channel_is_drawn_once():
+    e = cases.cam()
+    drawn = axes_by_title(plot(e, 1), "Relevance").images[-1]
+    np.testing.assert_allclose(drawn.get_array(), np.kron(e.layer_map[1], np.ones((8, 8))), rtol=1e-6)
+    assert drawn.get_clim()[1] == pytest.approx(np.abs(e.layer_map[1]).max())
+
+
+def test_a_photograph_has_its_own_proportions():
+    e = cases.resized(cases.photo((64, 64)), (300, 450), (450, 300))
+    for i, ratio in enumerate((1.5, 1 / 1.5)):
+        figure = plot(e, i)
+        figure.canvas.draw()
+        for title in ("Input", "Relevance"):
+            box = axes_by_title(figure, title).get_window_extent()
+            assert box.width / box.height == pytest.approx(ratio, rel=0.01)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from kerascope.view.panel import count_drawn, make_axis, make_panel, panel_of
+from kerascope.view.panel import count_drawn, counted_once, make_axis, make_panel, panel_of, repeats
 from kerascope.view.picture import KINDS, as_picture, known_kind, picture_kind
+from tests.report import cases
 from tests.report.cases import photo, prepared
 
 pytestmark = pytest.mark.backend_free
@@ -172,3 +175,27 @@ def test_what_says_nothing_known_is_looked_at():
     other = np.zeros((1, 6, 6, 4), np.float32)
     assert make_panel(other, ("row", "column", "channel"), picture="0..255").kind == "matrix"
     assert make_panel(other[:, 0, 0], ("feature",), picture="0..255").kind == "line"
+
+
+def test_only_maps_laid_over_all_channels_repeat_themselves():
+    e = cases.cam()
+    assert (repeats(e), panel_of(e).depth) == (3, 3)
+    np.testing.assert_allclose(counted_once(e).matrix(0), e.values[0, ..., 0], rtol=1e-6)
+    own = e.values * np.array([1.0, 1.0, 2.0], "float32")
+    for other in (
+        dataclasses.replace(e, values=own),
+        dataclasses.replace(e, layer_map=None),
+        cases.photo(),
+        cases.sensors(),
+    ):
+        assert repeats(other) == 1
+        assert counted_once(other) is other
+    targets = dataclasses.replace(
+        e,
+        values=np.stack([e.values, -e.values], axis=1),
+        explained=np.stack([e.explained] * 2, axis=1),
+        target=np.array([[0, 1]] * 2),
+        layer_map=np.stack([e.layer_map] * 2, axis=1),
+        completeness_gap=None,
+    )
+    assert repeats(targets) == 3
