@@ -95,3 +95,20 @@ def test_parents_must_be_there_and_writable(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refuse)
     with pytest.raises(BadInputError, match=r"Nothing can be written to .*: No space left on device"):
         check_file(tmp_path / "r.html", force=False)
+
+
+def test_figures_go_to_a_folder_of_pictures_alone(tmp_path: Path) -> None:
+    how = {"force": False, "inputs": []}
+    assert plan(None, None, ["lrp"], figures=tmp_path / "maps", **how).figures == tmp_path / "maps"
+    with pytest.raises(typer.BadParameter, match=r"--report and --figures name the same path"):
+        plan(None, tmp_path / "x", ["lrp"], figures=tmp_path / "x", **how)
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "old.png").touch()
+    with pytest.raises(OutputExistsError, match=r"maps exists already"):
+        plan(None, None, ["lrp"], figures=tmp_path / "maps", **how)
+    plan(None, None, ["lrp"], figures=tmp_path / "maps", force=True, inputs=[])
+    with pytest.raises(BadInputError, match=r"maps is one of the inputs"):
+        plan(None, None, ["lrp"], figures=tmp_path / "maps", force=True, inputs=[tmp_path / "maps"])
+    (tmp_path / "maps" / "thesis.txt").touch()
+    with pytest.raises(BadInputError, match="not a folder of such results alone"):
+        plan(None, None, ["lrp"], figures=tmp_path / "maps", force=True, inputs=[])

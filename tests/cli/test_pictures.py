@@ -290,7 +290,7 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
     small, large = save(drawn(), tmp_path / "a.png"), save(drawn(50, 60), tmp_path / "b.png")
     both = [str(small), str(large)]
     assert read_data(both, pictures=Pictures(network(), "none")).values.shape == (2, 32, 48, 3)
-    with pytest.raises(BadInputError, match=r"b\.png is 50 pixels high and 60 wide, .*a\.png 40 and 60.*resize them"):
+    with pytest.raises(BadInputError, match=r"b\.png is 60 pixels wide, 50 high, .*a\.png 60 .* 40 .*resize them"):
         read_data(both, pictures=Pictures(network((None, None, 3)), "none"))
 
 
@@ -331,7 +331,7 @@ def test_one_command_lays_a_map_over_a_photograph(
     asked = ("explain", model_of_pictures, photo, "-m", "grad_cam", "--preprocess", "vgg16")
     ran = run(*asked, "--class-names", "cat,dog,bird,fish", "-o", tmp_path / "o.zarr", "-r", tmp_path / "r.html")
     assert (ran.status, ran.err) == (0, "")
-    assert "pictures: 32 x 48 pixels, colour; values prepared as keras.applications.vgg16 does" in ran.out
+    assert "pictures: 48 pixels wide, 32 high, colour; values prepared as keras.applications.vgg16 does" in ran.out
     assert "no Rescaling" not in ran.out
     assert "strongest pixel is at row" in ran.out
     e = ks.open(tmp_path / "o.zarr")
@@ -400,7 +400,7 @@ def test_only_data_make_a_map_one_of_pictures(run: Run, model_of_pictures: Path,
     save(drawn(20, 30), tmp_path / "small.png")
     read_data([str(photo)], pictures=pictures)
     read_array(str(tmp_path / "small.png"), pictures=pictures)
-    assert pictures.said == "40 x 60 pixels, colour; values scaled to 0 to 1"
+    assert pictures.said == "60 pixels wide, 40 high, colour; values scaled to 0 to 1"
 
 
 def test_backgrounds_evidence_and_patterns(run: Run, model_of_pictures: Path, photo: Path, tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_backgrounds_evidence_and_patterns(run: Run, model_of_pictures: Path, ph
     ran = run("evidence", model_of_pictures, photo, *background, *labels, "--no-check", "-o", tmp_path / "e.zarr")
     assert ran.status == 0, ran.err
     assert ks.open(tmp_path / "e.zarr").explanation.attrs["preprocess"]["kind"] == "0..1"
-    said = "32 x 48 pixels, colour; values scaled to 0 to 1"
+    said = "48 pixels wide, 32 high, colour; values scaled to 0 to 1"
     assert f"pictures: {said}" in ran.out
     page = ("-r", tmp_path / "e.html", "--json")
     ran = run("evidence", model_of_pictures, photo, *background, *labels, "--no-check", *page)

@@ -132,6 +132,25 @@ def photo(size: tuple[int, int] = (96, 128), count: int = 2, channels: int = 3, 
     return explanation(values, inputs, dims=("row", "column", "channel"), **more)
 
 
+def cam(size: tuple[int, int] = (32, 32), **more: Any) -> Explanation:
+    """Pictures with a class activation map: 4 x 4 cells, enlarged by nearest cells, the same for every channel."""
+    e = photo(size)
+    raw = np.random.default_rng(6).normal(size=(len(e), 4, 4)).astype(np.float32)
+    values = np.repeat(np.kron(raw, np.ones((size[0] // 4, size[1] // 4)))[..., None], 3, axis=-1)
+    said = attrs("cam", baseline=None)
+    said["method"] |= {"class": "CAM", "options": {}, "family": "localisation"}
+    fields: dict[str, Any] = {"values": values.astype(np.float32), "layer_map": raw, "method": "cam", "attrs": said}
+    return dataclasses.replace(e, **fields | {"completeness_gap": np.full(len(e), np.nan)} | more)
+
+
+def resized(e: Explanation, *sizes: tuple[int, int]) -> Explanation:
+    """An explanation of pictures that says how high and wide its photographs were before they were resized."""
+    names = [f"p{i}" for i in range(len(sizes))]
+    said = {"name": "none", "kind": "0..1", "text": "", "sizes": dict(zip(names, map(list, sizes), strict=True))}
+    coords = {**e.coords, "sample": np.array(names)}
+    return dataclasses.replace(e, coords=coords, attrs={**e.attrs, "preprocess": said})
+
+
 def prepared(kind: str = "standard", class_names: tuple[str, ...] = ("cat", "dog", "bird", "fish")) -> Explanation:
     """The pictures of `photo` as a network for ImageNet takes them, which says so."""
     e = photo(class_names=class_names)

@@ -14,6 +14,8 @@ from kerascope.report import build as module
 from kerascope.report import report
 from kerascope.report.build import build
 from kerascope.report.data import jsonable
+from kerascope.report.plots import frame
+from kerascope.view.text import number, percent
 from tests.report import cases
 
 pytestmark = pytest.mark.backend_free
@@ -251,3 +253,40 @@ def test_the_samples_chosen_are_those_of_the_report(tmp_path):
     path = cases.sensors(4).report(tmp_path / "some.html", samples=[2])
     assert "Sample 2" in path.read_text("utf-8")
     assert "Sample 1" not in path.read_text("utf-8")
+
+
+def test_a_map_that_is_the_same_for_every_channel_is_shown_once():
+    e = cases.cam()
+    report = build([e])
+    for view, raw in zip(report.views, e.layer_map, strict=True):
+        np.testing.assert_allclose(view.cells, np.kron(raw, np.ones((8, 8))), rtol=1e-6)
+        assert view.limit == pytest.approx(np.abs(raw).max())
+        table = e[view.sample].rows()
+        assert [r.index for r in view.tables.rows] == table["index"].tolist()
+        np.testing.assert_allclose([r.sum for r in view.tables.rows], table["sum"] / 3, rtol=1e-6)
+        peak = raw.ravel()[np.abs(raw).argmax()]
+        strongest = f"({number(peak, signed=True)}, the same for every channel)"
+        assert strongest in view.answer
+    assert "Relevance is the same for every channel, and shown once." in report.notes
+    both = build([e, cases.photo((32, 32))]).notes
+    assert any("summed over the 3 channels (that by cam is the same for every channel" in note for note in both)
+
+
+def test_no_sum_is_told_where_none_is_promised():
+    view = build([cases.cam()]).view()
+    assert "Sum of the map" not in {fact.term for fact in view.facts}
+    assert "sums to" not in view.answer
+    positive = view.cells[view.cells > 0].sum() / np.abs(view.cells).sum()
+    assert view.answer.endswith(f"; {percent(positive)} of absolute relevance is positive.")
+    assert "positive relevance sums to" in build([cases.photo()]).view().answer.lower()
+
+
+def test_photographs_get_their_own_proportions():
+    report = build([cases.resized(cases.photo((64, 64)), (300, 450), (640, 64))])
+    assert [s.inputs[0].pixel for s in report.samples] == pytest.approx([300 / 450, 10.0])
+    facts = {fact.term: fact.text for fact in report.view().facts}
+    assert facts["Photograph"].startswith("450 pixels wide, 300 high; ")
+    for sample, ratio in zip(report.samples, (1.5, 0.1), strict=True):
+        width, height = frame(report.panels[0], sample.inputs[0].pixel)
+        assert width / height == pytest.approx(ratio, rel=0.02)
+    assert build([cases.photo()]).samples[0].inputs[0].pixel == 1.0

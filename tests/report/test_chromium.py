@@ -12,7 +12,7 @@ from kerascope.report import report
 from kerascope.report.build import Telling, build
 from kerascope.report.data import Page, Stretch, Tables
 from kerascope.report.html import write
-from kerascope.view.heatmap import pale, palette, to_hex
+from kerascope.view.heatmap import lay_over, pale, palette, to_hex
 from kerascope.view.text import number
 from tests.report import cases
 from tests.report.browser import Browser
@@ -299,4 +299,53 @@ def test_colours_can_end_at_99_per_cent_and_inputs_be_scaled_by_line(browser, tm
     np.testing.assert_allclose(shade.max(axis=1), limit, rtol=1e-5)
     np.testing.assert_allclose(shade.min(axis=1), -limit, rtol=1e-5)
     np.testing.assert_allclose(browser.js(f"Array.from({cells}.value[0])"), e.inputs[0].T.ravel(), rtol=1e-6)
+    quiet(browser)
+
+
+TILE = """((m) => {
+  const canvas = document.getElementById("beside-" + m), box = canvas.getBoundingClientRect();
+  const {width, height} = canvas, pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+  return [box.width / box.height, Array.from(pixels), document.getElementById("ends-" + m).textContent];
+})"""
+
+
+def test_small_maps_lie_over_the_picture_in_its_proportions(browser, tmp_path):
+    e = cases.resized(cases.cam(), (320, 320), (200, 400))
+    other = dataclasses.replace(e, values=-e.values, attrs={**e.attrs, "method": {"name": "other"}})
+    browser.open(report([e, other], tmp_path / "beside.html"))
+    photo = build([e]).samples[0].inputs[0].photo
+    for m, sign in enumerate((1, -1)):
+        ratio, pixels, ends = browser.js(f"{TILE}({m})")
+        assert ratio == pytest.approx(1.0, abs=0.01)
+        raw = sign * e.layer_map[0]
+        wanted = lay_over(photo, np.kron(raw, np.ones((8, 8))), np.abs(raw).max())
+        np.testing.assert_allclose(np.reshape(pixels, (32, 32, 4))[..., :3], wanted, atol=2)
+        limit = number(np.abs(raw).max())
+        assert ends == f"−{limit} to +{limit}"
+    browser.choose("select-sample", "1")
+    browser.wait("document.body.dataset.shown === '0-1-0-0'")
+    assert browser.js(f"{TILE}(0)")[0] == pytest.approx(2.0, abs=0.02)
+    browser.wait("Bokeh.documents[0].is_idle")
+    boxes = frames(browser)
+    assert boxes["Input"][2] / boxes["Input"][3] == pytest.approx(2.0, abs=0.02)
+    assert boxes["Input"][1:] == boxes["Relevance"][1:]
+    assert boxes["Relevance"][1::2] == boxes["Sum by row"][1::2]
+    assert any(title.endswith(" as the model gets it, mean over channels") for title in boxes)
+    quiet(browser)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1.0, 3e7])
+@pytest.mark.parametrize("only", [None, 1])
+def test_ticks_do_not_run_into_each_other(browser, tmp_path, scale, only):
+    e = cases.sensors(1)
+    values = scale * (e.values if only is None else np.abs(e.values))
+    browser.open(report(dataclasses.replace(e, values=values.astype("float32")), tmp_path / "ticks.html"))
+    for name, room in (("down-ticks", 112), ("bar", 330)):
+        found = f"Bokeh.documents[0].get_model_by_name('{name}')"
+        labels = browser.js(f"[...{found}.major_label_overrides.values()]")
+        ticks = browser.js(f"Array.from({found}.ticker.ticks)")
+        assert len(labels) == len(ticks) >= 2
+        assert 7 * sum(map(len, labels)) < room * 1.2
+        if scale == 1e-7:
+            assert all(label == "0" or " × 10⁻" in label for label in labels)
     quiet(browser)

@@ -192,6 +192,8 @@ def test_every_view_has_its_texts(sensors_page):
     (warned,) = sensors_page.all("template", id="warnings-0")
     assert "mind the gap" in warned[2]
     assert sensors_page.all("template", id="warnings-1")[0][2].strip() == ""
+    captions = [e[2] for e in sensors_page.all("figcaption")]
+    assert ["1 warning" in text for text in captions] == [True, False]  # also while the other method is chosen
     details = [e[2] for e in sensors_page.all("details")]
     assert any("Gamma(0.25)" in text and "conv_1" in text for text in details)
 

@@ -114,3 +114,11 @@ def test_words_that_claim_too_much_are_not_used():
     text = " ".join([*said(sample_facts(e, 0, 0, 1.0)).values(), *said(method_facts(e)).values()]).lower()
     for word in ("important", "looks at", "causal"):
         assert word not in text
+
+
+def test_the_only_unit_of_an_output_has_one_name():
+    e = cases.sensors(1)
+    e = dataclasses.replace(e, outputs=np.array([[0.335]], "float32"), target=np.array([0]), class_names=None)
+    facts = said(sample_facts(e, 0, 0, 1.0))
+    assert facts["Class"].startswith("the output unit; ")
+    assert facts["Model's output"] == "the output unit 0.335"

@@ -190,7 +190,7 @@ BAD_OPTIONS = [
 
 def test_a_base_may_be_named_beside_a_name():
     assert as_method("smoothgrad", {"base": "lrp.epsilon", "draws": 3}) == ks.SmoothGrad(ks.LRP("epsilon"), draws=3)
-    with pytest.raises(ks.UnknownNameError, match="Unknown method 'lpr'. Did you mean 'lrp'"):
+    with pytest.raises(ks.UnknownNameError, match=r"Unknown method 'lpr'\. Did you mean 'lrp'"):
         as_method("noisegrad", {"base": "lpr"})
 
 

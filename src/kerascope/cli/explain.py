@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ class Request:
     samples: str | None
     out: Path | None
     report: Path | None
+    figures: Path | None
     batch_size: int
     memory_budget: str
     seed: int
@@ -71,6 +72,7 @@ def explain(
     samples: opt.Samples = None,
     out: opt.Out = None,
     report: opt.Report = None,
+    figures: opt.Figures = None,
     batch_size: opt.BatchSize = 32,
     memory_budget: opt.MemoryBudget = "1GiB",
     seed: opt.Seed = 0,
@@ -83,7 +85,7 @@ def explain(
     """Explain what a model says about samples: which rows, columns and stretches made it say so.
 
     Prints the ranked rows, columns and stretches of each sample; --out saves the maps, --report writes a page
-    to look at.
+    to look at, --figures pictures.
 
     Example: `kerascope explain model.keras data.npz::x_test --report report.html`
 
@@ -111,7 +113,7 @@ def run(request: Request) -> None:
         start_backend(quiet=request.quiet)
         work = _Work(request)
         explanations = work.explanations()
-        _write(explanations, outputs, force=request.force)
+        _write(explanations, outputs, work.pictures.files, force=request.force)
     if request.json:
         _print_json(request, work, explanations, outputs)
     else:
@@ -122,7 +124,8 @@ def _plan(request: Request) -> Outputs:
     """Check the places of the results, and the methods' names only where they name stores."""
     from kerascope.cli import outputs
 
-    return outputs.plan(request.out, request.report, request.method, force=request.force, inputs=request.inputs)
+    how: dict[str, Any] = {"figures": request.figures, "force": request.force, "inputs": request.inputs}
+    return outputs.plan(request.out, request.report, request.method, **how)
 
 
 class _Work:
@@ -158,7 +161,8 @@ class _Work:
             given.append((None, "baseline", parse.baseline(request.baseline, inputs, pictures)))
         if request.patterns is not None:
             given.append((None, "patterns", parse.patterns(request.patterns)))
-        self.options = parse.options_by_method(self.methods, given)
+        with self._naming_the_option():
+            self.options = parse.options_by_method(self.methods, given)
         pictures.check_used()
 
     def explanations(self) -> list[Explanation]:
@@ -170,18 +174,28 @@ class _Work:
             return [self._explain(explainer) for explainer in explainers]
 
     def _explainers(self) -> list[Explainer]:
-        from kerascope.cli import parse, terminal
-        from kerascope.errors import UnknownNameError
+        from kerascope.cli import parse
         from kerascope.explain import Explainer
 
         how: dict[str, Any] = {"background": self.background, "batch_size": self.request.batch_size}
         how["memory_budget"] = parse.memory(self.request.memory_budget)
-        try:
+        with self._naming_the_option():
             first = Explainer(self.model, self.methods[0], **how, **self.options[0])
             others = zip(self.methods[1:], self.options[1:], strict=True)
             return [first, *(first.using(name, **options) for name, options in others)]
-        except UnknownNameError as error:  # the model and the method are known by now
-            raise terminal.wrong_usage(error, "--option") from error
+
+    @contextlib.contextmanager
+    def _naming_the_option(self) -> Iterator[None]:
+        """Say where on the command line an unknown name stood: the model and the methods are known by now."""
+        from kerascope.cli import terminal
+        from kerascope.errors import UnknownNameError
+
+        try:
+            yield
+        except UnknownNameError as error:
+            own = [name for name in ("baseline", "patterns") if getattr(self.request, name) is not None]
+            hint = next((f"--{name}" for name in own if f" {name!r}." in str(error)), "--option")
+            raise terminal.wrong_usage(error, hint) from error
 
     @contextlib.contextmanager
     def _naming_the_file(self) -> Iterator[None]:
@@ -217,8 +231,10 @@ class _Work:
         }
 
 
-def _write(explanations: Sequence[Explanation], outputs: Outputs, *, force: bool) -> None:
-    """Save the stores and the report; all has been computed by now."""
+def _write(
+    explanations: Sequence[Explanation], outputs: Outputs, photographs: Mapping[str, Path], *, force: bool
+) -> None:
+    """Save the stores, the report and the figures; all has been computed by now."""
     if outputs.folder is not None:
         outputs.folder.mkdir(exist_ok=True)
     for explanation, path in zip(explanations, outputs.stores, strict=False):
@@ -227,6 +243,10 @@ def _write(explanations: Sequence[Explanation], outputs: Outputs, *, force: bool
         from kerascope.report import report
 
         report(list(explanations), outputs.report, overwrite=force)
+    if outputs.figures is not None:
+        from kerascope.cli import figures
+
+        figures.write(explanations, outputs.figures, photographs)
 
 
 def _print(request: Request, work: _Work, explanations: Sequence[Explanation], outputs: Outputs) -> None:
@@ -236,12 +256,14 @@ def _print(request: Request, work: _Work, explanations: Sequence[Explanation], o
     console = terminal.stdout()
     for explanation in explanations:
         show.print_explanation(console, explanation, labels=work.labels)
-    if outputs.stores or outputs.report:
+    if outputs.stores or outputs.report or outputs.figures:
         console.print()
     for path in outputs.stores:
         console.print(f"Saved {path}", soft_wrap=True)
     if outputs.report:
         console.print(f"Report {outputs.report}", soft_wrap=True)
+    if outputs.figures:
+        console.print(f"Figures {outputs.figures}", soft_wrap=True)
 
 
 def _print_json(request: Request, work: _Work, explanations: Sequence[Explanation], outputs: Outputs) -> None:
@@ -262,5 +284,6 @@ def _print_json(request: Request, work: _Work, explanations: Sequence[Explanatio
             "class_names": work.class_names,
             "explanations": found,
             "report": str(outputs.report) if outputs.report else None,
+            "figures": str(outputs.figures) if outputs.figures else None,
         }
     )

@@ -122,7 +122,7 @@ def _read(specs: Sequence[str], inputs: Sequence[str], pictures: Pictures | None
         if useless is not None:
             raise BadInputError(f"{file} holds no arrays with names: leave ::{useless} out.")
     if kind in PICTURES:
-        return _read_pictures(files, pictures, as_data=as_data)
+        return _read_pictures(files, pictures, None if files[0] == path else path, as_data=as_data)
     return _read_csv(files)
 
 
@@ -403,12 +403,21 @@ def _of_one_kind(paths: Sequence[Path], suffixes: Sequence[str], what: str) -> t
     return files, np.array(names), source
 
 
-def _read_pictures(paths: Sequence[Path], pictures: Pictures | None, *, as_data: bool) -> Data:
-    """Read pictures as samples, in natural order."""
+def _left_out(folder: Path | None) -> list[str]:
+    """Return the names of what a folder of pictures holds besides them; hidden files aside."""
+    held = () if folder is None else folder.iterdir()
+    others = [p for p in held if p.is_dir() or p.suffix.lower() not in PICTURES]
+    return sorted(p.name + "/" * p.is_dir() for p in others if not p.name.startswith("."))
+
+
+def _read_pictures(paths: Sequence[Path], pictures: Pictures | None, folder: Path | None, *, as_data: bool) -> Data:
+    """Read pictures as samples, in natural order; ``folder``: the one that was given, where it was one."""
     files, names, source = _of_one_kind(paths, PICTURES, "pictures, one sample")
     if pictures is None:
         raise BadInputError(f"{files[0]} is a picture; here an array is wanted. Save it with numpy.save.")
-    return Data(values=pictures.read(files, as_data=as_data), source=source, samples=names)
+    pictures.left_out += _left_out(folder)
+    values = pictures.read(files, names=names.tolist() if as_data else None)
+    return Data(values=values, source=source, samples=names)
 
 
 def _read_csv(paths: Sequence[Path]) -> Data:

@@ -53,6 +53,12 @@ Out = Annotated[
     typer.Option("--out", "-o", help="Zarr store to write; with several methods a folder of stores."),
 ]
 Report = Annotated[Path | None, typer.Option("--report", "-r", help="HTML report to write.")]
+Figures = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to write a .png of each map to: over the photograph in its own size, where the samples are some."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples per pass.")]
 MemoryBudget = Annotated[
     str, typer.Option(help="What one pass over copies of samples (paths, noise, masks) may hold, as 512MiB or 2GiB.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -21,15 +22,23 @@ class Outputs:
         stores: one Zarr store per explanation; empty without `--out`.
         report: the HTML report; None without `--report`.
         folder: the folder of the stores, where there are several; it is made.
+        figures: the folder of the maps as pictures; None without `--figures`.
     """
 
     stores: tuple[Path, ...] = ()
     report: Path | None = None
     folder: Path | None = None
+    figures: Path | None = None
 
 
 def plan(
-    out: Path | None, report: Path | None, names: Sequence[str], *, force: bool, inputs: Iterable[str | Path]
+    out: Path | None,
+    report: Path | None,
+    names: Sequence[str],
+    *,
+    figures: Path | None = None,
+    force: bool,
+    inputs: Iterable[str | Path],
 ) -> Outputs:
     """Return where results go, having checked that they can.
 
@@ -37,6 +46,7 @@ def plan(
         out: what `--out` says: the store of one explanation, or the folder for the stores of several.
         report: what `--report` says.
         names: one name per explanation, for the stores in a folder.
+        figures: what `--figures` says.
         force: replace what is there.
         inputs: the files that are read, which must not be overwritten.
 
@@ -44,11 +54,13 @@ def plan(
         OutputExistsError: when something is there and `force` is False.
         BadInputError: when a place cannot be written.
     """
-    if out is not None and report is not None and _same(out, report):
-        raise typer.BadParameter("--out and --report name the same path.", param_hint="--report")
+    named = [(name, p) for name, p in (("--out", out), ("--report", report), ("--figures", figures)) if p is not None]
+    for (one, path), (other, place) in itertools.combinations(named, 2):
+        if _same(path, place):
+            raise typer.BadParameter(f"{one} and {other} name the same path.", param_hint=other)
     several = out is not None and len(names) > 1
     stores = () if out is None else tuple(out / f"{name}.zarr" for name in names) if several else (out,)
-    for path in (*stores, *((report,) if report else ())):
+    for path in (*stores, *(place for place in (report, figures) if place)):
         if any(_same(path, Path(str(used).rpartition("::")[0] or str(used))) for used in inputs):
             raise BadInputError(f"{path} is one of the inputs: choose another place for the result.")
     folder = out if several else None
@@ -58,7 +70,9 @@ def plan(
         check_store(store, force=force, parent=folder.parent if folder else None)
     if report is not None:
         check_file(report, force=force)
-    return Outputs(stores, report, folder)
+    if figures is not None:
+        check_folder(figures, force=force, made_of=[path.name for path in figures.glob("*.png")])
+    return Outputs(stores, report, folder, figures)
 
 
 def check_store(path: Path, *, force: bool, parent: Path | None = None) -> None:

@@ -144,7 +144,7 @@ def estimator(words: Sequence[str]) -> str | dict[str, str]:
 def options(pairs: Sequence[str]) -> list[tuple[str | None, str, Any]]:
     """Return `[METHOD:]name=value` as method (None: all), name and value.
 
-    Values are Python literals (`0.1`, `(1, 8)`, `True`), else text; `@file.npy` is the array in a file.
+    Values are Python literals (`0.1`, `(1, 8)`, `True`, also `true`), else text; `@file.npy` is the array in a file.
     """
     found = []
     for pair in pairs:
@@ -158,9 +158,14 @@ def options(pairs: Sequence[str]) -> list[tuple[str | None, str, Any]]:
     return found
 
 
+_WORDS = {"true": True, "false": False, "none": None}
+
+
 def _literal(text: str) -> Any:
     if text.startswith("@"):
         return np.asarray(read_array(text[1:]))
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerascope.cli.io import PICTURES
-from kerascope.errors import BadInputError, UnknownNameError, unknown_name
-from kerascope.view.picture import KINDS, PREPARED, as_picture
+from kerascope.errors import BadInputError, UnknownNameError, counted, unknown_name
+from kerascope.view.picture import KINDS, PREPARED, SIZES, as_picture, pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("PNG", "JPEG")
 _ORIENTATION, _TURNED = 0x0112, 5  # EXIF: from this value on, width and height are exchanged
+_LARGEST = 65535  # of 16 bits
 
 Function = Callable[[np.ndarray], np.ndarray]
 _SCALINGS: dict[str, tuple[Function, str]] = {
@@ -187,6 +188,24 @@ def _named(name: str) -> tuple[Function, str]:
 # Files --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Original:
+    """What a picture was before it was brought to the model's size.
+
+    Attributes:
+        size: height and width, upright.
+        largest: its largest value, where it has 16 bits; else the largest that there can be.
+    """
+
+    size: tuple[int, int]
+    largest: int = _LARGEST
+
+    @property
+    def dark(self) -> bool:
+        """Less than a quarter of the range is used."""
+        return self.largest < _LARGEST // 4
+
+
 def read_picture(path: Path, frame: Frame) -> np.ndarray:
     """Read one picture: upright as its EXIF data say, on white where it is transparent, resized bilinearly.
 
@@ -200,16 +219,23 @@ def read_picture(path: Path, frame: Frame) -> np.ndarray:
     Raises:
         BadInputError: the file is no picture, or it is damaged.
     """
+    return _read(path, frame)[0]
+
+
+def _read(path: Path, frame: Frame) -> tuple[np.ndarray, Original]:
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path, formats=_FORMATS) as opened:
-            picture = _on_white(_eight_bits(ImageOps.exif_transpose(opened)))
+            upright, deep = ImageOps.exif_transpose(opened), opened.mode.startswith("I")
+            picture = _on_white(_eight_bits(upright) if deep else upright)
+            largest = int(np.max(np.asarray(upright))) if deep else _LARGEST
+        original = Original((picture.height, picture.width), largest)
         picture = picture.convert("L" if frame.channels == 1 else "RGB")
         size = frame.width or picture.width, frame.height or picture.height
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(picture).reshape(size[1], size[0], frame.channels)
+        return np.asarray(picture).reshape(size[1], size[0], frame.channels), original
     except Exception as error:  # the decoders raise many kinds
         raise _damaged(path, error) from error
 
@@ -220,11 +246,9 @@ def _damaged(path: Path, error: Exception) -> BadInputError:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Return a grey picture of 16 bits with 8, which Pillow would cut at 255; others as they are."""
+    """Return a grey picture of 16 bits with 8, which Pillow would cut at 255."""
     from PIL import Image
 
-    if not picture.mode.startswith("I"):
-        return picture
     return Image.fromarray(np.rint(np.asarray(picture, dtype=np.float64) / 257.0).astype(np.uint8))
 
 
@@ -261,6 +285,9 @@ class PictureFiles:
         frame: what the model takes.
         prepare: see `Preparation.function`.
 
+    Attributes:
+        originals: what those read so far were.
+
     Raises:
         BadInputError: the model leaves a size open and the pictures differ in it.
     """
@@ -269,6 +296,7 @@ class PictureFiles:
 
     def __init__(self, files: Sequence[Path], frame: Frame, prepare: Function) -> None:
         self.files, self.frame, self.prepare = list(files), frame, prepare
+        self.originals: dict[Path, Original] = {}
         height, width = frame.height, frame.width
         if height is None or width is None:
             sizes = [(height or h, width or w) for h, w in map(_size_of, self.files)]
@@ -276,7 +304,7 @@ class PictureFiles:
             if other is not None:
                 (h, w), (h0, w0) = sizes[other], sizes[0]
                 raise BadInputError(
-                    f"{self.files[other]} is {h} pixels high and {w} wide, {self.files[0]} {h0} and {w0}. The model "
+                    f"{self.files[other]} is {pixels(h, w)}, {self.files[0]} {pixels(h0, w0)}. The model "
                     "leaves the size open, so all pictures must have the same: resize them first."
                 )
             height, width = sizes[0]
@@ -293,8 +321,11 @@ class PictureFiles:
     def __getitem__(self, index: Any) -> np.ndarray:
         """Read the samples of a slice, of an array of whole numbers, or one."""
         chosen = np.arange(len(self))[index]
-        read = np.stack([read_picture(self.files[i], self.frame) for i in np.ravel(chosen)])
-        x = np.asarray(self.prepare(read.astype(np.float32)), dtype=np.float32)
+        files = [self.files[i] for i in np.ravel(chosen)]
+        read = [_read(file, self.frame) for file in files]
+        self.originals.update((file, original) for file, (_, original) in zip(files, read, strict=True))
+        taken = np.stack([array for array, _ in read]).astype(np.float32)
+        x = np.asarray(self.prepare(taken), dtype=np.float32)
         x = x[..., 0] if self.frame.axis is None else np.moveaxis(x, -1, 1 + self.frame.axis)
         return x if np.ndim(chosen) else x[0]
 
@@ -332,6 +363,8 @@ class Pictures:
     Attributes:
         used: how those that were read were prepared; None where none were.
         said: in words, how those of DATA were read; None where DATA are no pictures.
+        files: the files of DATA, by the names of the samples.
+        left_out: what the folders of pictures hold besides them.
 
     Raises:
         UnknownNameError: there is no such preparation.
@@ -341,17 +374,23 @@ class Pictures:
         self.model, self.preprocess = model, preprocess
         self.used: Preparation | None = None
         self.said: str | None = None
+        self.files: dict[str, Path] = {}
+        self.left_out: list[str] = []
+        self._given: list[PictureFiles] = []
+        self._data: PictureFiles | None = None
         if preprocess is not None:
             _named(preprocess)
 
-    def read(self, files: Sequence[Path], *, as_data: bool = False) -> PictureFiles:
-        """Return the pictures in files as samples; note how they were read where they are DATA."""
+    def read(self, files: Sequence[Path], *, names: Sequence[str] | None = None) -> PictureFiles:
+        """Return the pictures in files as samples; those of DATA have names, and it is noted how they were read."""
         frame = frame_of(self.model)
         self.used = preparation(self.preprocess, frame.channels)
         found = PictureFiles(files, frame, self.used.function)
-        if as_data:
+        self._given.append(found)
+        if names is not None:
             colours = "grey" if frame.channels == 1 else "colour"
-            self.said = f"{found.size[0]} x {found.size[1]} pixels, {colours}; {self.used.text}"
+            self.said = f"{pixels(*found.size)}, {colours}; {self.used.text}"
+            self.files, self._data = dict(zip(names, files, strict=True)), found
         return found
 
     def check_used(self) -> None:
@@ -364,16 +403,34 @@ class Pictures:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know: numbers that the model may not have been trained on."""
+        """What to know: files left out, pictures nearly black, numbers that the model may not have been trained on."""
+        return (*self._about_files(), *self._about_numbers())
+
+    def _about_files(self) -> Iterator[str]:
+        if self.left_out:
+            yield (
+                f"{counted(len(self.left_out), 'other file')} in the folder left out ({_listed(self.left_out)}): "
+                f"{', '.join(PICTURES)} are read. Save what should be explained as one of these."
+            )
+        dark = {path: o.largest for given in self._given for path, o in given.originals.items() if o.dark}
+        if dark:
+            yield (
+                f"Nearly black for the model: {counted(len(dark), 'picture')} of 16 bits "
+                f"({_listed([path.name for path in dark])}) with values up to {max(dark.values())} of {_LARGEST}, as "
+                f"cameras of 12 bits leave them. Multiply them to fill 0 to {_LARGEST}, or give an array."
+            )
+
+    def _about_numbers(self) -> tuple[str, ...]:
         if self.used is None or self.used.name == "none":
             return ()
         scaled = scales_itself(self.model)
         if self.used.name is None and not scaled:
+            module = ", or the module of keras.applications that it comes from, as vgg16"
+            what = "0-1 or -1-1" if self._given[0].frame.channels == 1 else f"0-1, -1-1{module}"
             return (
                 "The pictures were given as values 0 to 255, and the model does not begin with a Rescaling or "
-                "Normalization. If it was trained on other values, its answer means nothing: say --preprocess 0-1, "
-                "-1-1, or the module of keras.applications that it comes from, as vgg16 (none: these values are "
-                "right).",
+                f"Normalization. If it was trained on other values, its answer means nothing: say --preprocess {what} "
+                "(none: these values are right).",
             )
         if self.used.name is not None and scaled and self.used.kind != "0..255":
             return (
@@ -384,14 +441,26 @@ class Pictures:
 
     def noted(self, e: Explanation) -> Explanation:
         """Return an explanation that says how its pictures were read, by which they are shown as they were."""
-        return dataclasses.replace(e, attrs=self._attrs(e), warnings=(*e.warnings, *self.warnings))
+        return dataclasses.replace(e, attrs=self._attrs(e), warnings=[*e.warnings, *self.warnings])
 
     def noted_evidence(self, found: Evidence) -> Evidence:
         """Return evidence that says how its pictures were read."""
         maps = dataclasses.replace(found.explanation, attrs=self._attrs(found.explanation))
-        return dataclasses.replace(found, explanation=maps, warnings=(*found.warnings, *self.warnings))
+        return dataclasses.replace(found, explanation=maps, warnings=[*found.warnings, *self.warnings])
 
     def _attrs(self, e: Explanation) -> dict[str, Any]:
-        if self.used is None or self.said is None:
+        if self.used is None or self._data is None:
             return e.attrs
-        return {**e.attrs, PREPARED: {"name": self.used.name or "none", "kind": self.used.kind, "text": self.said}}
+        sizes = {}
+        for name in map(str, e.coords.get("sample", ())):
+            original = self._data.originals.get(self.files.get(name, Path()))
+            if original is not None and original.size != self._data.size:
+                sizes[name] = list(original.size)
+        said = {"name": self.used.name or "none", "kind": self.used.kind, "text": self.said, SIZES: sizes}
+        return {**e.attrs, PREPARED: said}
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from kerascope.report.answer import answer
 from kerascope.report.data import Tables as Found
-from kerascope.view.panel import panel_of
+from kerascope.report.words import promises_sum
+from kerascope.view.panel import counted_once, panel_of, repeats
 from kerascope.view.text import explained_word, headline, is_class, number, percent, sample_label
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ def print_method(console: Console, e: Explanation) -> None:
 
 def print_samples(console: Console, e: Explanation, *, labels: Sequence[str] | None = None) -> None:
     """Print the ranked rows, columns and stretches of every sample and target."""
+    repeated, e = repeats(e) > 1, counted_once(e)
     every = {name: tables_of(e, input=name) for name in e.input_names or (None,)}
     targets = e.explained.shape[1] if e.explained.ndim == 2 else 1
+    if repeated:
+        console.print("  relevance is the same for every channel, and told once")
     for sample in range(len(e)):
         for place in range(targets):
             title = headline(e, sample, place, sample_label(e, sample))
@@ -111,7 +115,8 @@ def _found(e: Explanation, sample: int, place: int, name: str | None, tables: Ta
     panel = panel_of(e, name or "")
     if panel.kind != "picture":
         return _side_by_side({k: _of(e, table, sample, place) for k, table in tables.items()})
-    return Text(answer(e.matrix(sample, place, input=name), panel, Found()))
+    sums = promises_sum(e, sample, place)
+    return Text(answer(e.matrix(sample, place, input=name), panel, Found(), sums=sums))
 
 
 def _gap_text(e: Explanation) -> str:

@@ -88,12 +88,12 @@ class Call:
         """Return a layer's weight as a plain tensor, or None where the layer has none."""
         return None if variable is None else self.constant(variable)
 
-    def replay(self) -> Callable[..., Any]:
-        """Return a function that makes the same call with other tensors."""
+    def replay(self, run: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """Return a function that makes the same call with other tensors, of what was called or of ``run``."""
         structure = (self.record.args, self.record.kwargs)
         leaves = [_present(leaf) for leaf in self.leaves]
         slots = [i for i, leaf in enumerate(leaves) if isinstance(leaf, keras.KerasTensor)]
-        run = stateless(self.op, whole=self.record.whole)
+        run = run or stateless(self.op, whole=self.record.whole)
 
         def fn(*tensors: Tensor) -> Any:
             filled: list[Any] = list(leaves)

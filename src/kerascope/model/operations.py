@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerascope.model.attention import attention
 from kerascope.model.call import Call
 from kerascope.model.layers import (
     Chain,
@@ -276,5 +277,6 @@ OPERATIONS: dict[str, Converter] = {
     ),
     **_table("Concatenate Stack Hstack Vstack", join),
     "Pad": _pad,
+    "DotProductAttention": attention,
 }
 """Operations with a known meaning, by class name; any other can be differentiated but has no rule."""

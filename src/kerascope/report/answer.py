@@ -14,18 +14,20 @@ from kerascope.view.text import number, percent
 Cells = npt.NDArray[np.floating[Any]]
 
 
-def answer(cells: Cells, panel: Panel, tables: Tables) -> str:
+def answer(cells: Cells, panel: Panel, tables: Tables, *, sums: bool = True, repeated: bool = False) -> str:
     """Say which lines and which stretch carry most relevance.
 
     Args:
         cells: the map (rows, columns).
         panel: how the input is drawn, for names.
         tables: its ranked rows, columns and stretches.
+        sums: the method promises what its map sums to.
+        repeated: the map is the same for every channel.
     """
     if not np.any(cells):
         return "The map is zero everywhere."
     if panel.kind == "picture":
-        return _picture(cells, panel)
+        return _picture(cells, panel, sums, repeated)
     by_rows = panel.kind == "matrix" and (panel.rows.labelled or not panel.columns.labelled)
     axis, lines = (panel.rows, tables.rows) if by_rows else (panel.columns, tables.columns)
     best = sorted((r for r in lines if r.sum > 0), key=lambda r: -r.sum)[:3]
@@ -61,13 +63,17 @@ def _stretch(stretch: Stretch, panel: Panel) -> str:
     return f"{lead}{stretch.dim} {stretch.span} ({value}, {percent(stretch.share)})"
 
 
-def _picture(cells: Cells, panel: Panel) -> str:
-    """Say how much relevance a picture has of either sign, and where it is strongest."""
+def _picture(cells: Cells, panel: Panel, sums: bool, repeated: bool) -> str:
+    """Say where a picture's relevance is strongest, and how much it has of either sign."""
     up, down = float(cells[cells > 0].sum()), float(cells[cells < 0].sum())
     i, j = np.unravel_index(int(np.nanargmax(np.abs(cells))), cells.shape)
     place = f"{_place(panel.rows, int(i))}, {_place(panel.columns, int(j))}"
-    sums = f"positive relevance sums to {number(up, signed=True)}, negative to {number(down, signed=True)}"
-    return _sentence(f"{sums}; the strongest pixel is at {place} ({number(float(cells[i, j]), signed=True)})")
+    value = number(float(cells[i, j]), signed=True) + (", the same for every channel" if repeated else "")
+    strongest = f"the strongest pixel is at {place} ({value})"
+    if not sums:
+        return _sentence(f"{strongest}; {percent(up / (up - down))} of absolute relevance is positive")
+    signs = f"positive relevance sums to {number(up, signed=True)}, negative to {number(down, signed=True)}"
+    return _sentence(f"{signs}; {strongest}")
 
 
 def _place(axis: Axis, index: int) -> str:

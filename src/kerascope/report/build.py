@@ -16,7 +16,7 @@ from kerascope.report import words
 from kerascope.report.answer import answer
 from kerascope.report.data import Method, Page, Ranked, Report, Sample, Shown, Stretch, Tables, View
 from kerascope.view.heatmap import outline, symmetric_limit
-from kerascope.view.panel import Axis, Panel, panel_of
+from kerascope.view.panel import Axis, Panel, counted_once, panel_of, pixel_height, repeats
 from kerascope.view.text import headline, sample_label, single
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Telling:
     page: Callable[[int, Panel], Page]
     ordered: tuple[str, ...] = ()
     facts: tuple[words.Fact, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
     unit: str = "sample"
 
 
@@ -85,7 +85,7 @@ def build(
     masks = [truth_mask(truth, p, (len(full), *given[p.key].shape[1:])) for p in panels]
     pages = [] if telling is None else [telling.page(n, panels[0]) for n in chosen]
     labels = [page.label for page in pages if page.label] or [sample_label(full, n) for n in chosen]
-    shown = tuple(_sample(s, n, labels[s], given, panels, masks) for s, n in enumerate(chosen))
+    shown = tuple(_sample(first, s, n, labels[s], panels, masks) for s, n in enumerate(chosen))
     ordered = first.attrs.get("ordered") if telling is None else telling.ordered
     dims = tuple(p.stretch_dims(ordered) for p in panels)
     drawn = list(zip(panels, dims, strict=True))
@@ -98,7 +98,7 @@ def build(
         views=tuple(v for m, e in enumerate(several) for v in _views(e, m, labels, drawn, pages)),
         value_limits=tuple(_value_limits([s.inputs[k].cells for s in shown]) for k in range(len(panels))),
         stretch_dims=dims,
-        notes=tuple(dict.fromkeys([*notes, *_notes(several, panels, given)])),
+        notes=tuple(dict.fromkeys([*notes, *_notes(several, panels)])),
         unit=unit,
     )
 
@@ -109,7 +109,7 @@ def heading(e: Explanation, lead: str = "What contributed to") -> str:
     return f"{lead} the output of {name or 'the model'}"
 
 
-def _notes(several: Sequence[Explanation], panels: Sequence[Panel], given: Mapping[str, Array]) -> list[str]:
+def _notes(several: Sequence[Explanation], panels: Sequence[Panel]) -> list[str]:
     """Return what the reader should know of how things are shown."""
     notes = []
     if len({str((e.attrs.get("model") or {}).get("fingerprint")) for e in several}) > 1:
@@ -119,8 +119,14 @@ def _notes(several: Sequence[Explanation], panels: Sequence[Panel], given: Mappi
     if len(panels) > 1:
         notes.append("Sums, shares and stretches are given for each input by itself.")
     for panel in panels:
-        notes += _panel_notes(panel, given[panel.key], len(panels) > 1)
+        notes += _panel_notes(panel, len(panels) > 1, _once(several))
     return notes
+
+
+def _once(several: Sequence[Explanation]) -> str:
+    """Name the explanations whose maps are the same for every channel: ``""``, ``"that"``, ``"that by cam"``."""
+    labels = [label for e, label in zip(several, method_labels(several), strict=True) if repeats(e) > 1]
+    return "" if not labels else "that" if len(labels) == len(several) else f"that by {', '.join(labels)}"
 
 
 def check_same_inputs(explanations: Sequence[Explanation], chosen: Sequence[int]) -> None:
@@ -201,20 +207,20 @@ def truth_mask(truth: Any, panel: Panel, shape: tuple[int, ...]) -> npt.NDArray[
 
 
 def _sample(
+    first: Explanation,
     s: int,
     n: int,
     label: str,
-    given: Mapping[str, Array],
     panels: Sequence[Panel],
     masks: Sequence[npt.NDArray[np.bool_] | None],
 ) -> Sample:
     """Return the inputs of one sample: s counts those shown, n those explained."""
-    inputs = []
+    given, inputs = parts(first.inputs, first.input_names), []
     for panel, mask in zip(panels, masks, strict=True):
         one = given[panel.key][s]
         photo = panel.photo(one) if panel.kind == "picture" else None
         border = () if mask is None else tuple(outline(mask[n]))
-        inputs.append(Shown(panel.cells(one).astype(np.float32), photo, border))
+        inputs.append(Shown(panel.cells(one).astype(np.float32), photo, border, pixel_height(first, panel, s)))
     return Sample(n, label, tuple(inputs))
 
 
@@ -254,16 +260,19 @@ _REDRAWN = {
 }
 
 
-def _panel_notes(panel: Panel, x: Array, several: bool) -> list[str]:
-    """Say what was summed, averaged, turned or rescaled to draw an input."""
+def _panel_notes(panel: Panel, several: bool, once: str) -> list[str]:
+    """Say what was summed, averaged, turned or rescaled to draw an input; ``once``: maps that were not summed."""
     lead, notes = (f"Input {panel.key}: " if several else ""), []
-    others = int(np.prod(x.shape[1:])) // (panel.rows.size * panel.columns.size)
+    summed = f"Relevance is summed over the {panel.depth} channels"
+    if once:
+        same = "the same for every channel, and shown once"
+        summed = f"Relevance is {same}" if once == "that" else f"{summed} ({once} is {same})"
     if panel.kind == "picture":
         how = _REDRAWN.get(panel.picture or "")
         notes = [f"{lead}To show the picture, {how}."] if how else []
-        return [*notes, f"{lead}Relevance is summed over the {others} channels."] if others > 1 else notes
-    if others > 1:
-        notes.append(f"{lead}Relevance is summed over the {others} channels, the input is their mean.")
+        return [*notes, f"{lead}{summed}."] if panel.depth > 1 else notes
+    if panel.depth > 1:
+        notes.append(f"{lead}{summed}, the input is their mean.")
     if not panel.upright:
         notes.append(f"{lead}The matrix is drawn turned: {panel.rows.dim} from left to right.")
     return notes
@@ -286,6 +295,8 @@ def _views(
     out = []
     for s, t in itertools.product(range(len(labels)), range(min(targets_of(e), MOST_TARGETS))):
         one = single(e, s, t)
+        same = repeats(one) > 1
+        one = counted_once(one)
         maps = [one.matrix(0, input=panel.key or None) for panel, _ in drawn]
         facts = words.sample_facts(one, 0, 0, sum(float(x.sum(dtype=np.float64)) for x in maps))
         head, name = headline(one, 0, 0, labels[s]), one.target_name(0)
@@ -295,7 +306,9 @@ def _views(
                 page = replace(pages[s], facts=(*pages[s].facts, *facts))
             else:
                 tables = tables_of(one, panel, dims)
-                page = Page(head, (answer(cells, panel, tables),), tables, facts)
+                sums = words.promises_sum(one, 0, 0)
+                said = answer(cells, panel, tables, sums=sums, repeated=same)
+                page = Page(head, (said,), tables, facts)
             out.append(_view((m, s, t, k), page.target or name, cells, page))
     return out
 

@@ -209,11 +209,13 @@ class Shown:
         cells: its values, float32 (rows, columns); means over channels where there are several.
         photo: uint8 (rows, columns, 3) for pictures.
         outline: border of the truth: (row 0, column 0, row 1, column 1) on cell edges.
+        pixel: how high a cell is drawn, its width being 1: a photograph has its own proportions.
     """
 
     cells: Floats
     photo: npt.NDArray[np.uint8] | None = None
     outline: tuple[tuple[float, float, float, float], ...] = ()
+    pixel: float = 1.0
 
 
 @dataclass(frozen=True)

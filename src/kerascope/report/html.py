@@ -113,7 +113,7 @@ def page_data(report: Report) -> dict[str, Any]:
     """Return what report.js reads: plots, axes, and for each view its profiles, colour limits and boxes."""
     from bokeh.embed import json_item
 
-    from kerascope.report.plots import layout
+    from kerascope.report.plots import frame, layout
 
     panels = []
     for index, panel in enumerate(report.panels):
@@ -124,7 +124,13 @@ def page_data(report: Report) -> dict[str, Any]:
     return {
         "panels": panels,
         "methods": [{"targets": list(range(m.targets))} for m in report.methods],
-        "samples": [{"outlines": [i.outline for i in s.inputs]} for s in report.samples],
+        "samples": [
+            {
+                "outlines": [i.outline for i in s.inputs],
+                "frames": [frame(panel, i.pixel) for panel, i in zip(report.panels, s.inputs, strict=True)],
+            }
+            for s in report.samples
+        ],
         "views": {v.key: _view(v, report.panels[v.input], place[v.key]) for v in report.views},
     }
 
@@ -136,6 +142,8 @@ def _panel(panel: Panel, dims: Sequence[str]) -> dict[str, Any]:
     return {
         "kind": panel.kind,
         "upright": panel.upright,
+        "line": (" as the model gets it" if panel.kind == "picture" else "")
+        + (", mean over channels" if panel.depth > 1 else ""),
         "down": axis(panel.down),
         "across": axis(panel.across),
         "stretchDims": list(dims),
@@ -150,6 +158,7 @@ def _view(view: View, panel: Panel, place: int) -> dict[str, Any]:
         "target": view.target_name,
         "limit": view.limit,
         "tight": view.tight,
+        "ends": {"limit": number(view.limit), "tight": number(view.tight)},
         "down": _floats(down),
         "across": _floats(across),
         "lead": max(lines, key=lambda r: r.sum).index if lines else 0,

@@ -1,5 +1,7 @@
 """The Bokeh plots of a report: empty frames with linked axes and named data sources, which report.js fills.
 
+It also sizes the frames of photographs and sets the ticks of all axes that show values.
+
 One layout for each input. Nothing here uses CustomJS: that would need ``unsafe-eval`` in the file's
 Content-Security-Policy. Text that comes from the user goes through :func:`plain`, so that Bokeh never takes
 it for TeX and never asks for MathJax.
@@ -52,7 +54,8 @@ def short(text: str, most: int = _LABEL) -> str:
 def layout(report: Report, index: int) -> Model:
     """Return the Bokeh layout of one input; its stores and sources hang on ``tags`` and have names."""
     panel = report.panels[index]
-    root = _line_layout(panel) if panel.kind == "line" else _matrix_layout(panel, report.value_limits[index])
+    first = report.samples[0].inputs[index].pixel
+    root = _line_layout(panel) if panel.kind == "line" else _matrix_layout(panel, report.value_limits[index], first)
     root.tags = [{"stores": _stores(report, index)}]
     return root
 
@@ -78,10 +81,9 @@ def _rgba(photo: Any) -> Any:
     return np.ascontiguousarray(np.concatenate([photo, opaque], axis=-1)).view(np.uint32)[..., 0]
 
 
-def _matrix_layout(panel: Panel, limits: tuple[float, float]) -> Model:
+def _matrix_layout(panel: Panel, limits: tuple[float, float], pixel: float) -> Model:
     """Input and map side by side, sums over lines along the map, and below the input one of its lines."""
-    left = 50 + 7 * max((min(len(n), _LABEL) for n in panel.down.names), default=1)
-    width, height = _frame(panel, (_WIDTH - left - _INNER - _SIDE - 3 * _RIGHT - _THIN) // 2)
+    left, (width, height) = _left(panel), frame(panel, pixel)
     x = Range1d(start=panel.across.edge(0), end=panel.across.edge(panel.across.size), name="x")
     y = Range1d(start=panel.down.edge(panel.down.size), end=panel.down.edge(0), name="y")
     cells = _empty("cells", "image", "value", "shade", "down", "across")
@@ -90,7 +92,7 @@ def _matrix_layout(panel: Panel, limits: tuple[float, float]) -> Model:
     relevance = _plot("Relevance", (_INNER, _TOP, 6), (width, height), x_range=x, y_range=y)
     by_down = _down_sums(panel.down, height, y)
     by_across = _across_sums(panel.across, width, bottom, x)
-    given.name, relevance.name = "input-plot", "map-plot"
+    given.name, relevance.name, by_down.name, by_across.name = "input-plot", "map-plot", "down-plot", "across-plot"
     _draw_input(given, panel, cells, limits)
     _draw_map(relevance, panel, cells)
     _marks((given, relevance))
@@ -98,6 +100,7 @@ def _matrix_layout(panel: Panel, limits: tuple[float, float]) -> Model:
     _mute(relevance.yaxis)
     _mute((*given.xaxis, *relevance.xaxis))
     one_line = _one_line(panel, (left, 26, bottom), (width, 110), x)
+    one_line.name = "line-plot"
     level, upright = Span(dimension="width", **_CROSS), Span(dimension="height", **_CROSS)
     for plot in (given, relevance):
         plot.add_tools(CrosshairTool(overlay=(level, upright)))
@@ -134,11 +137,18 @@ def _aslant(axis: Axis) -> bool:
     return axis.labelled and sum(min(len(n), _LABEL) for n in axis.names) > 60
 
 
-def _frame(panel: Panel, width: int) -> tuple[int, int]:
-    """Return width and height of a matrix: square pixels for pictures, else rows of a readable height."""
+def _left(panel: Panel) -> int:
+    """Return the room left of the input, for the names of its lines."""
+    return 50 + 7 * max((min(len(n), _LABEL) for n in panel.down.names), default=1)
+
+
+def frame(panel: Panel, pixel: float) -> tuple[int, int]:
+    """Return width and height of a matrix: a picture's own proportions, else rows of a readable height."""
+    width = (_WIDTH - _left(panel) - _INNER - _SIDE - 3 * _RIGHT - _THIN) // 2
     if panel.kind == "picture":
-        height = min(460, round(width * panel.down.size / panel.across.size))
-        return round(height * panel.across.size / panel.down.size), height
+        ratio = pixel * panel.down.size / panel.across.size
+        height = min(460, round(width * ratio))
+        return max(40, round(height / ratio)), max(40, height)
     per_row = 34 if panel.down.size <= 8 else 19
     return width, int(np.clip(panel.down.size * per_row, 170, 440))
 
@@ -249,7 +259,7 @@ def _numbers() -> BasicTickFormatter:
 def _colour_bar(mapper: LinearColorMapper, name: str) -> ColorBar:
     return ColorBar(
         name=name, color_mapper=mapper, orientation="horizontal", height=8, padding=2, margin=0, width="auto",
-        ticker=BasicTicker(desired_num_ticks=5), formatter=_numbers(), major_tick_line_color=None,
+        ticker=FixedTicker(), formatter=_numbers(), major_tick_line_color=None,
         bar_line_color="#c8cfd6",
         major_label_text_font=FONT, major_label_text_font_size="10px", major_label_text_color=MUTED,
         border_line_color=None, background_fill_alpha=0.0,
@@ -282,7 +292,7 @@ def _down_sums(axis: Axis, height: int, y: Range1d) -> Any:
     source = _empty("down-sums", "at", "sum", "name", "colour")
     bars = plot.hbar(y="at", right="sum", left=0, height=_thick(axis), color="colour", source=source)
     plot.yaxis.visible = False
-    plot.xaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
+    plot.xaxis[0].name, plot.xaxis[0].ticker = "down-ticks", FixedTicker()
     plot.xaxis.major_label_text_font_size = "10px"
     _finish(plot, bars, axis, "height")
     return plot
@@ -295,7 +305,7 @@ def _across_sums(axis: Axis, width: int, bottom: int, x: Range1d) -> Any:
     source = _empty("across-sums", "at", "sum", "name", "colour")
     bars = plot.vbar(x="at", top="sum", bottom=0, width=_thick(axis), color="colour", source=source)
     _set_axis(plot.xaxis[0], axis, vertical=False)
-    plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
+    plot.yaxis[0].name, plot.yaxis[0].ticker = "across-ticks", FixedTicker()
     plot.yaxis.major_label_text_font_size = "10px"
     _finish(plot, bars, axis, "width")
     return plot
@@ -323,7 +333,7 @@ def _one_line(panel: Panel, borders: tuple[int, int, int], size: tuple[int, int]
     if panel.across.size <= 60:
         plot.scatter("at", "value", source=source, size=4, color=INK)
     _set_axis(plot.xaxis[0], panel.across, vertical=False)
-    plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
+    plot.yaxis[0].name, plot.yaxis[0].ticker = "line-ticks", FixedTicker()
     tips = [(plain(panel.across.dim), "@name"), ("value", "@value")]
     plot.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
     return plot
@@ -347,10 +357,12 @@ def _line_layout(panel: Panel) -> Model:
         size = 9 if axis.labelled else 5
         top.scatter("at", "value", source=source, size=size, fill_color=INK, line_color="#ffffff")
     top.add_layout(_colour_bar(mapper, "bar"), "above")
+    top.yaxis[0].name, top.yaxis[0].ticker = "line-ticks", FixedTicker()
     _mute(top.xaxis)
     bottom = _plot("Relevance", (left, 26, _bottom(axis)), (width, 150), x_range=x, y_range=sums)
     bars = bottom.vbar(x="at", top="sum", bottom=0, width=_thick(axis), color="colour", source=source)
     bottom.add_layout(Span(location=0, dimension="width", line_color="#9aa5b1"))
+    bottom.yaxis[0].name, bottom.yaxis[0].ticker = "across-ticks", FixedTicker()
     _set_axis(bottom.xaxis[0], axis, vertical=False)
     _marks((bottom,))
     tips = [(plain(axis.dim), "@name"), ("value", "@value"), ("relevance", "@sum")]

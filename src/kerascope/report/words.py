@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kerascope.view.picture import PREPARED
+from kerascope.view.picture import PREPARED, original_size, pixels
 from kerascope.view.text import at, explained_word, is_class, number, percent, target_index
 
 if TYPE_CHECKING:
     from kerascope.explanation import Explanation
 
 Grade = Literal["", "good", "fair", "poor"]
+
+ONE_UNIT = "the output unit"
+"""What the only unit of a model's output is called; `Explanation.class_name` calls it so."""
 
 GOOD_GAP, FAIR_GAP = 0.01, 0.05
 """Completeness gaps, relative to what the map must sum to, below which it is called good or fair."""
@@ -38,6 +41,11 @@ def gap_grade(gap: float, must: float) -> Grade:
     return "good" if share < GOOD_GAP else "fair" if share < FAIR_GAP else "poor"
 
 
+def promises_sum(e: Explanation, sample: int, target: int) -> bool:
+    """Say whether the method promises what a map sums to."""
+    return math.isfinite(at(e.completeness_gap, sample, target))
+
+
 def options_text(options: Mapping[str, Any]) -> str:
     """Return the options of a method in one line; those that were left to the method are left out."""
     return ", ".join(f"{key} = {value}" for key, value in options.items() if value is not None)
@@ -58,8 +66,12 @@ def sample_facts(e: Explanation, sample: int, target: int, total: float) -> tupl
     output = _output_text(e, sample)
     if output:
         facts.append(Fact("Model's output", output))
+    size = original_size(e, sample)
+    if size is not None:
+        facts.append(Fact("Photograph", f"{pixels(*size)}; resized to the model, shown in its own proportions"))
     facts.append(Fact("Baseline", _baseline_text(e, sample)))
-    facts.append(Fact("Sum of the map", number(total, signed=True)))
+    if promises_sum(e, sample, target):
+        facts.append(Fact("Sum of the map", number(total, signed=True)))
     facts.append(_gap_fact(e, sample, target, total))
     absorbed = at(e.absorbed, sample, target)
     if math.isfinite(absorbed) and absorbed != 0:
@@ -81,7 +93,7 @@ def _class_text(e: Explanation, sample: int, target: int) -> str:
         return e.target_name(sample, target)
     chosen = (e.attrs.get("target") or {}).get("text")
     name, index = e.target_name(sample, target), target_index(e, sample, target)
-    named = name if name == f"class {index}" else f"{name} (index {index})"
+    named = name if name in (f"class {index}", ONE_UNIT) else f"{name} (index {index})"
     return f"{named}; asked for: {chosen}" if chosen else named
 
 
@@ -103,7 +115,8 @@ def _output_text(e: Explanation, sample: int, most: int = 3) -> str:
     row = np.asarray(outputs)[sample]
     names = e.class_names if e.class_names is not None and len(e.class_names) == len(row) else None
     top = np.argsort(-row, kind="stable")[:most]
-    texts = [f"{names[i] if names else f'index {i}'} {number(row[i])}" for i in top]
+    unnamed = ONE_UNIT if len(row) == 1 else "index {}"
+    texts = [f"{names[i] if names else unnamed.format(i)} {number(row[i])}" for i in top]
     left = len(row) - len(top)
     return ", ".join(texts) + (f", and {left} more" if left else "")
 

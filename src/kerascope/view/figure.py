@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from kerascope.errors import BadInputError
 from kerascope.record import Array, parts, position
 from kerascope.view.heatmap import fading, outline, pale, palette, symmetric_limit
-from kerascope.view.panel import Axis, Panel, count_drawn, panel_of
+from kerascope.view.panel import Axis, Panel, count_drawn, counted_once, panel_of, pixel_height
 from kerascope.view.text import headline, sample_label, single
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def plot(
         ax.set_title(headline(one, 0, 0, sample_label(explanation, i)), parse_math=False)
         return ax.get_figure(root=True) or ax.figure.figure
     title = f"{headline(one, 0, 0, sample_label(explanation, i))}\n{one.method_name}"
-    figure = NotebookFigure(figsize=figsize or _size(panel))
+    figure = NotebookFigure(figsize=figsize or _size(panel, drawing.pixel))
     figure.suptitle(title, fontsize=11, y=1.0 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
     drawing.line(figure) if panel.kind == "line" else drawing.matrices(figure)
     return figure
@@ -143,7 +143,7 @@ def _edges(panel: Panel) -> tuple[float, float]:
     return left, 0.5 + (0.75 * _PER_CHARACTER * across if _aslant(panel.across) else 0.0)
 
 
-def _size(panel: Panel) -> tuple[float, float]:
+def _size(panel: Panel, pixel: float) -> tuple[float, float]:
     """Return the width and height of a figure in inches."""
     if panel.kind == "line":
         return 9.0, 4.4 + _edges(panel)[1]
@@ -151,7 +151,7 @@ def _size(panel: Panel) -> tuple[float, float]:
     width = 11.0
     height = 0.16 * panel.down.size if panel.down.size > 8 else 0.27 * panel.down.size
     if panel.kind == "picture":
-        height = (width - left - _GAP - _SIDE - 2 * _RIGHT) / 2 * panel.down.size / panel.across.size
+        height = (width - left - _GAP - _SIDE - 2 * _RIGHT) / 2 * pixel * panel.down.size / panel.across.size
     return width, _TOP + bottom + _BELOW + _RIGHT + float(np.clip(height, 1.5, 4.5))
 
 
@@ -170,15 +170,15 @@ def _mask(truth: Array | None, i: int, count: int, panel: Panel) -> npt.NDArray[
 class _Places:
     """Where the frames of a figure stand: in inches from the upper left corner of the first frame."""
 
-    def __init__(self, figure: Figure, panel: Panel) -> None:
+    def __init__(self, figure: Figure, panel: Panel, pixel: float) -> None:
         self.figure = figure
         self.left, bottom = _edges(panel)
         total = figure.get_size_inches()
         self.width = max(0.5, (total[0] - self.left - _GAP - _SIDE - 2 * _RIGHT) / 2)
         self.height = max(0.5, total[1] - _TOP - bottom - _BELOW - _RIGHT)
         if panel.kind == "picture":
-            scale = min(self.width / panel.across.size, self.height / panel.down.size)
-            self.width, self.height = scale * panel.across.size, scale * panel.down.size
+            scale = min(self.width / panel.across.size, self.height / (pixel * panel.down.size))
+            self.width, self.height = scale * panel.across.size, scale * pixel * panel.down.size
 
     def axes(self, x: float, y: float, width: float, height: float, **shared: Any) -> Axes:
         """Add axes; x and y count from the first frame's upper left corner, to the right and down."""
@@ -193,9 +193,9 @@ class _Drawing:
     """One sample and what is drawn of it; each method draws on axes or a figure given to it."""
 
     def __init__(self, one: Explanation, panel: Panel, truth: npt.NDArray[np.bool_] | None, segments: bool) -> None:
-        key = panel.key or None
-        self.one, self.panel, self.truth = one, panel, truth
-        self.relevance = one.matrix(0, input=key).reshape(panel.rows.size, panel.columns.size)
+        self.one, self.panel, self.truth = counted_once(one), panel, truth
+        self.pixel = pixel_height(one, panel)
+        self.relevance = self.one.matrix(0, input=panel.key or None).reshape(panel.rows.size, panel.columns.size)
         self.given = parts(one.inputs, one.input_names)[panel.key][0]
         self.limit = symmetric_limit(self.relevance)
         self.boxes = self._boxes() if segments and np.isfinite(self.relevance).all() else []
@@ -219,7 +219,7 @@ class _Drawing:
 
     def matrices(self, figure: Figure) -> None:
         """Draw the input beside the map, with profiles and colour bars along the margins."""
-        place = _Places(figure, self.panel)
+        place = _Places(figure, self.panel, self.pixel)
         left = place.axes(0.0, 0.0, place.width, place.height)
         right = place.axes(place.width + _GAP, 0.0, place.width, place.height, sharex=left, sharey=left)
         shown, image = self.input(left), self.map(right)
@@ -262,7 +262,7 @@ class _Drawing:
         """Draw the input; return what a colour bar needs, or None for a picture."""
         panel, shown = self.panel, None
         if panel.kind == "picture":
-            axes.imshow(panel.photo(self.given), extent=self.extent, interpolation="nearest")
+            axes.imshow(panel.photo(self.given), extent=self.extent, aspect=self.pixel, interpolation="nearest")
         else:
             cells = panel.drawn(panel.cells(self.given))
             low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
@@ -282,11 +282,11 @@ class _Drawing:
         panel, colours = self.panel, _colours(palette("relevance"))
         picture = panel.kind == "picture"
         if picture:
-            axes.imshow(pale(panel.photo(self.given)), extent=self.extent, interpolation="nearest")
+            axes.imshow(pale(panel.photo(self.given)), extent=self.extent, aspect=self.pixel, interpolation="nearest")
             colours = _colours(fading(palette("relevance")))
         image = axes.imshow(
             panel.drawn(self.relevance), extent=self.extent, cmap=colours, vmin=-self.limit, vmax=self.limit,
-            aspect="equal" if picture else "auto", interpolation="nearest",
+            aspect=self.pixel if picture else "auto", interpolation="nearest",
         )  # fmt: skip
         self._frame(axes)
         return image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kerascope.matrices.profiles import CHANNEL, matrix_dims
-from kerascope.record import parts
-from kerascope.view.picture import PICTURE_DIMS, as_picture, known_kind, picture_kind
+from kerascope.record import each, parts
+from kerascope.view.picture import PICTURE_DIMS, as_picture, known_kind, original_size, picture_kind
 
 if TYPE_CHECKING:
     from kerascope.explanation import Explanation
@@ -79,6 +81,7 @@ class Panel:
         channel_axis: position of the channel axis in a sample, or None.
         upright: False where the rows run across, because they are many and the columns are few and named.
         picture: how numbers become colours, for pictures.
+        depth: cells of a sample that lie in one of the matrix: its channels.
     """
 
     key: str
@@ -89,6 +92,7 @@ class Panel:
     channel_axis: int | None = None
     upright: bool = True
     picture: str | None = None
+    depth: int = 1
 
     @property
     def down(self) -> Axis:
@@ -139,6 +143,35 @@ def count_drawn(scores: Sequence[float]) -> int:
     return sum(1 for score in scores if score >= DRAWN_SHARE * scores[0])
 
 
+def repeats(e: Explanation) -> int:
+    """Return how many cells of each sample repeat one value of a map: its channels, for a class activation map.
+
+    Returns:
+        1 for all other maps.
+    """
+    if e.layer_map is None:
+        return 1
+    (key, values), *_ = parts(e.values, e.input_names).items()  # class activation maps have one input
+    dims = e.sample_dims(input=key or None)
+    lead = values.ndim - len(dims)
+    summed = [lead + axis for axis, dim in enumerate(dims) if dim not in matrix_dims(dims)]
+    first = values[tuple(slice(0, 1) if axis in summed else slice(None) for axis in range(values.ndim))]
+    same = bool(np.all((values == first) | np.isnan(values)))
+    return math.prod(values.shape[axis] for axis in summed) if same else 1
+
+
+def counted_once(e: Explanation) -> Explanation:
+    """Return an explanation that is shown with its channels summed: where they repeat a map, they add up to it."""
+    copies = repeats(e)
+    return e if copies == 1 else dataclasses.replace(e, values=each(lambda values: values / copies, e.values))
+
+
+def pixel_height(e: Explanation, panel: Panel, sample: int = 0) -> float:
+    """Return how high a cell is drawn, its width being 1: photographs get their own proportions back."""
+    size = original_size(e, sample) if panel.kind == "picture" else None
+    return 1.0 if size is None else size[0] / size[1] * panel.columns.size / panel.rows.size
+
+
 def panel_of(e: Explanation, key: str = "") -> Panel:
     """Decide how an input of an explanation is drawn; ``key`` names it where there are several."""
     samples = parts(e.inputs, e.input_names)[key][:8]
@@ -168,7 +201,8 @@ def make_panel(
     axes = tuple(names.index(dim) for dim in matrix_dims(tuple(dims)))
     made = [make_axis(names[a], shape[a], coords.get(names[a])) for a in axes]
     if len(made) == 1:
-        return Panel(key, Axis("", ("",)), made[0], "line", axes, channel)
+        depth = math.prod(shape) // made[0].size
+        return Panel(key, Axis("", ("",)), made[0], "line", axes, channel, depth=depth)
     rows, columns = made
     kind = _known(picture, shape, channel) or _picture(samples, names, axes, channel)
     turned = kind is None and rows.size >= 2 * columns.size and not rows.labelled and rows.dim != "row"
@@ -181,6 +215,7 @@ def make_panel(
         channel,
         upright=not turned,
         picture=kind,
+        depth=math.prod(shape) // (rows.size * columns.size),
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from kerascope.explanation import Explanation
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -19,6 +22,9 @@ KINDS = ("0..255", "0..1", "-1..1", "means", "standard")
 PREPARED = "preprocess"
 """The attribute of an explanation that says how its pictures were prepared: ``{"name": …, "kind": …}``."""
 
+SIZES = "sizes"
+"""Entry of `PREPARED`: the sizes of the photographs before they were resized, ``{sample's name: [height, width]}``."""
+
 _SMALLEST = 16
 _BLUE_GREEN_RED_MEANS = np.array([103.939, 116.779, 123.68])
 _MEANS, _DEVIATIONS = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -29,6 +35,19 @@ def known_kind(attrs: Mapping[str, Any]) -> str | None:
     said = attrs.get(PREPARED)
     kind = said.get("kind") if isinstance(said, Mapping) else None
     return kind if kind in KINDS else None
+
+
+def pixels(height: int, width: int) -> str:
+    """Return a size as people read it: ``451 pixels wide, 300 high``."""
+    return f"{width} pixels wide, {height} high"
+
+
+def original_size(e: Explanation, sample: int) -> tuple[int, int] | None:
+    """Return the height and width of a sample's photograph before it was resized to the model, where they are known."""
+    said, names = e.attrs.get(PREPARED), e.coords.get("sample")
+    sizes = said.get(SIZES) if isinstance(said, Mapping) and names is not None else None
+    size = sizes.get(str(names[sample])) if isinstance(sizes, Mapping) and names is not None else None
+    return None if size is None else (int(size[0]), int(size[1]))
 
 
 def picture_kind(samples: Floats) -> str | None:

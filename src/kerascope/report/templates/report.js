@@ -44,7 +44,18 @@
     const get = (name) => doc.get_model_by_name(name);
     docs[index] = { doc, stores, get };
     listen(docs[index]);
+    followRanges(docs[index]);
     return docs[index];
+  }
+
+  /* Axes that show values get ticks for what they show, also after a zoom. */
+  function followRanges({ get }) {
+    for (const name of ["down", "across", "line"]) {
+      const range = get(name + "-ends"), axis = get(name + "-ticks");
+      if (range) range.change.connect(() => setTicks(axis, range.start, range.end, name === "down"));
+    }
+    const values = get("value-colours");
+    if (get("value-bar")) setTicks(get("value-bar"), values.low, values.high);
   }
 
   /* A click on the input or the map shows the input along that line. */
@@ -64,6 +75,27 @@
       at: sums.map((_, i) => at(axis, i)), sum: sums, name: axis.names,
       colour: sums.map((v) => (v < 0 ? BLUE : RED)),
     };
+  }
+
+  const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+
+  /* A number as the tables write it, with no more digits than a tick needs. */
+  function short(value) {
+    const size = Math.abs(value), sign = value < 0 ? "−" : "";
+    if (size === 0 || (size >= 1e-3 && size < 1e6)) return sign + Number(size.toPrecision(3));
+    const [mantissa, exponent] = size.toExponential(2).split("e");
+    return sign + Number(mantissa) + " × 10" + [...exponent.replace("+", "")].map((c) => SUPERSCRIPT[c]).join("");
+  }
+
+  /* Put ticks at round numbers on an axis or a colour bar; on a narrow one at zero and near its ends, so that no labels meet. */
+  function setTicks(axis, low, high, narrow = false) {
+    const least = (high - low) / (narrow ? 3 : 5), power = 10 ** Math.floor(Math.log10(least));
+    const step = power * [1, 2, 5, 10].find((times) => power * times >= least * (1 - 1e-9));
+    let ticks = [];
+    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) ticks.push(i * step);
+    if (narrow) ticks = ticks.filter((tick, i) => tick === 0 || i === 0 || i === ticks.length - 1);
+    axis.ticker.setv({ ticks, minor_ticks: [] });
+    axis.major_label_overrides = new Map(ticks.map((tick) => [tick, short(tick)]));
   }
 
   function setRange(range, [low, high]) { range.setv({ start: low, end: high }); }
@@ -98,10 +130,19 @@
   }
 
   function setLimit(doc, limit) {
+    const [width] = data.samples[state.sample].frames[state.input];
     for (const name of ["colours", "clear-colours"]) {
       const mapper = doc.get(name);
       if (mapper) mapper.setv({ low: -limit, high: limit });
     }
+    setTicks(doc.get("bar"), -limit, limit, width < 220);
+  }
+
+  /* Give the plots the frame of this sample: photographs have proportions of their own. */
+  function setFrame(doc, [width, height]) {
+    const wide = ["input-plot", "map-plot", "line-plot", "across-plot"], high = ["input-plot", "map-plot", "down-plot"];
+    for (const plot of wide.map(doc.get)) plot.width = plot.min_border_left + width + plot.min_border_right;
+    for (const plot of high.map(doc.get)) plot.height = plot.min_border_top + height + plot.min_border_bottom;
   }
 
   /* The input's colours: one scale for all cells, or each line over its own range (hover keeps the values). */
@@ -126,6 +167,7 @@
       down: [down.names.map((n) => new Array(w).fill(n))], across: [new Array(h).fill(across.names)],
     };
     if (panel.kind === "picture") {
+      setFrame(doc, data.samples[state.sample].frames[state.input]);
       const photo = { image: [doc.stores.photos.image[state.sample]], grey: [doc.stores.photos.grey[state.sample]] };
       doc.get("photo").data = photo;
       doc.get("pale").data = photo;
@@ -154,7 +196,8 @@
       x0: here.map((b) => edge(across, b.start)), x1: here.map((b) => edge(across, b.stop)),
       colour: here.map((b) => (b.sign < 0 ? BLUE : RED)),
     };
-    doc.get("line-title").text = plain("Input at " + down.dim + " " + down.names[line]) + "   (click a row to change)";
+    const hint = panel.kind === "picture" ? "" : "   (click a row to change)";
+    doc.get("line-title").text = plain("Input at " + down.dim + " " + down.names[line]) + panel.line + hint;
   }
 
   function drawPoints(doc, panel, view) {
@@ -174,10 +217,12 @@
     doc.get("truth").data = { ...out, y0: out.x0.map(() => range[0]), y1: out.x0.map(() => range[1]) };
   }
 
-  /* Every method's map of what is shown, small. */
+  /* Every method's map of what is shown, small; over the pale picture where there is one. */
   function drawBeside(doc, panel) {
-    const height = panel.down.names.length, width = panel.across.names.length;
-    const colours = doc.get("colours");
+    const height = panel.down.names.length, width = panel.across.names.length, picture = panel.kind === "picture";
+    const colours = doc.get(picture ? "clear-colours" : "colours");
+    const [wide, high] = picture ? data.samples[state.sample].frames[state.input] : [2, 1];
+    const under = picture ? doc.stores.photos.grey[state.sample] : null;
     data.methods.forEach((method, m) => {
       const canvas = byId("beside-" + m);
       if (!canvas || !colours) return;
@@ -185,22 +230,25 @@
       const view = data.views[[m, state.sample, target, state.input].join("-")];
       const map = doc.stores.maps.image[view.map], limit = view[options.limit] || 1, last = colours.palette.length - 1;
       canvas.width = width; canvas.height = height;
-      canvas.style.aspectRatio = panel.kind === "picture" ? width + " / " + height : "2 / 1";
+      const button = canvas.closest("button");
+      button.style.setProperty("--ratio", wide / high);
+      byId("ends-" + m).textContent = "−" + view.ends[options.limit] + " to +" + view.ends[options.limit];
       const context = canvas.getContext("2d"), image = context.createImageData(width, height);
       for (let i = 0; i < width * height; i++) {
         const place = Math.round((Math.max(-1, Math.min(1, map[i] / limit)) + 1) / 2 * last);
-        const [r, g, b] = Number.isFinite(map[i]) ? rgb(colours.palette[place]) : [190, 190, 190];
-        image.data.set([r, g, b, 255], 4 * i);
+        const [r, g, b, a] = Number.isFinite(map[i]) ? rgba(colours.palette[place]) : [190, 190, 190, 255];
+        const seen = a / 255, below = under ? under[i] * (1 - seen) : 0;
+        image.data.set([r * seen + below, g * seen + below, b * seen + below, 255], 4 * i);
       }
       context.putImageData(image, 0, 0);
-      canvas.closest("button").classList.toggle("chosen", m === state.method);
+      button.classList.toggle("chosen", m === state.method);
     });
   }
 
   /* Bokeh keeps colours as texts, #rrggbb, or as numbers, 0xrrggbbaa. */
-  function rgb(colour) {
-    const code = typeof colour === "number" ? colour >>> 8 : parseInt(colour.slice(1, 7), 16);
-    return [code >> 16 & 255, code >> 8 & 255, code & 255];
+  function rgba(colour) {
+    const code = typeof colour === "number" ? colour : parseInt(colour.slice(1).padEnd(8, "f"), 16);
+    return [code >>> 24, code >> 16 & 255, code >> 8 & 255, code & 255];
   }
 
   /* --- texts, selectors ------------------------------------------------------------------------------------- */
