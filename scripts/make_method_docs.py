@@ -15,7 +15,8 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-from kerascope.innvestigate.names import ANALYZERS, COMMON, RULES
+from kerascope.innvestigate.absent import ATTRIBUTES, ELSEWHERE
+from kerascope.innvestigate.names import ANALYZERS, COMMON, RULES, UNBOUND
 from kerascope.methods.base import AXIOMS
 from kerascope.registry import METHODS
 
@@ -80,7 +81,7 @@ def page() -> str:
 
 FROM_INNVESTIGATE = """# Coming from iNNvestigate
 
-*Made by `scripts/make_method_docs.py` from `kerascope/innvestigate/names.py`.*
+*Made by `scripts/make_method_docs.py` from `kerascope/innvestigate/names.py` and `absent.py`.*
 
 iNNvestigate 2.1.2 ends at TensorFlow 2.14 and Keras 2. Its names go on here, on Keras 3 with TensorFlow, JAX or PyTorch:
 
@@ -110,7 +111,8 @@ gap, what biases absorbed, tables of rows and columns, a report.
 ## Two conventions
 
 `conventions="kerascope"` (the default) is our method of that name. `conventions="innvestigate"` repeats the numbers of
-2.1.2 and warns of what is wrong in them. What differs:
+2.1.2, refuses what 2.1.2 refuses, and warns of what is wrong in them. For LRP and deep Taylor that is said by `analyze`: only
+of rules that stand somewhere and of layers that are there, with their names. What differs:
 
 | | iNNvestigate 2.1.2 | kerascope |
 |---|---|---|
@@ -118,15 +120,17 @@ gap, what biases absorbed, tables of rows and columns, a report.
 | bias in alpha-beta | the whole bias in both denominators | its positive part in one, its negative in the other |
 | denominator exactly zero | 1e-7 in its place | nothing is passed on; counted as absorbed |
 | BatchNormalization in LRP | another map (variance squared, gamma missing in the offset), and relevance doubled by presets | folded where exact, checked against the model; else the epsilon rule |
-| `ReLU()` layer or `activation="relu"` | two answers for one function | one |
+| `ReLU()` layer or `activation="relu"` | two answers for one function: below flat, w^2, the box rule and what deep Taylor differentiates; with `LeakyReLU()` below every rule | one |
+| activations other than ReLU | refused by deep Taylor and the presets | refused by deep Taylor |
 | Add, average pooling | z rule in LRP; copied like a gradient in deep Taylor | in proportion, always |
-| first layer | behind Flatten, Permute, Reshape only | also behind padding, Rescaling, Normalization |
+| rule of the input layer | behind Flatten, Permute, Reshape only, else silently nowhere | also behind padding, Rescaling, Normalization |
 | deep_taylor, first layer | alpha1-beta0 | w^2; the box rule with bounds |
 | integrated gradients | left Riemann sum, reference 0 | Gauss-Legendre; a baseline or background has to be named |
-| smoothgrad | noise of deviation 1, whatever is asked for; sums over 64 | `noise` times the range of the background or sample |
+| smoothgrad | noise of deviation 1, whatever is asked for; sums over 64 | `noise_scale=`: its deviation in units of the input; without it 0.1 of each sample's range |
 | `neuron_selection` | with `neuron_selection_mode="index"` only | that mode need not be named (under both conventions) |
 | several inputs | a list of maps; integrated gradients, smoothgrad and the mode "index" fail | a list of maps, always (under both conventions) |
 | unknown layers | the gradient, silently | refused by name, or differentiated by methods that only differentiate |
+| deep Taylor of a logit that is not positive | a map of zeros | a map of zeros, with a warning (under both conventions) |
 | hidden relevance | `reverse_keep_tensors`, private list | `ks.Explainer(model, "lrp").relevances(x)`, with a table of conservation |
 
 Under `conventions="innvestigate"` BatchNormalization goes through that other map too, with a warning that its numbers say
@@ -150,12 +154,22 @@ def from_innvestigate() -> str:
         "",
         "All of them also take " + ", ".join(f"`{key}`" for key in COMMON) + "; of these only the first means",
     ]
-    lines += ["something here, and a `reverse_` flag that is set is refused with the way to get the same.", ""]
+    lines += ["something here. A `reverse_` flag that is set is refused with the way to get the same, and"]
+    lines += ["`disable_model_checks=True` warns that what a method refuses stays refused.", ""]
     lines += ["## Rules of `lrp(rule=…)`", "", "| name there | here |", "|---|---|"]
-    lines += [f"| `{name}` | `ks.rules.{ours}` |" for name, (ours, _) in RULES.items()]
-    lines += ["", PLACING]
+    lines += [f"| `{name}` | {f'`ks.rules.{ours}`' if ours else ONLY_THERE} |" for name, (ours, _) in RULES.items()]
+    lines += [f"| `{name}` | refused: `lrp.alpha_beta`, or a rule that holds alpha and beta |" for name in UNBOUND]
+    lines += ["", PLACING, NOT_HERE]
+    of_analyzers: dict[str, list[str]] = {}
+    for name, instead in ATTRIBUTES.items():
+        of_analyzers.setdefault(instead, []).append(f"`analyzer.{name}`")
+    lines += [f"| {', '.join(names)} | {instead} |" for instead, names in of_analyzers.items()]
+    lines += [f"| {what} | {instead} |" for what, instead in ELSEWHERE.items()]
+    lines += [""]
     return "\n".join(lines)
 
+
+ONLY_THERE = '- (the presets\' at BatchNormalization, under `conventions="innvestigate"`)'
 
 PLACING = """Under both conventions `rule=` is one name, a list of pairs (condition, name) of which the first that holds gives a layer's
 rule, or a list of names, one for each layer with a kernel in the order of `model.layers`: the last one is the first
@@ -165,12 +179,24 @@ layer's. Instead of a condition, a function of the Keras layer, a layer class or
 Rules of your own or of `ks.rules` may stand there by object under `conventions="kerascope"`. `ZIgnoreBias` and
 `EpsilonIgnoreBias` are of version 1, and so are `lrp.z_IB`, `lrp.epsilon_IB`, `deep_lift.wrapper` and `pattern.*`:
 they are our methods, and refused under `conventions="innvestigate"`. `bn_layer_rule` and `bn_layer_fuse_mode` are taken
-there only: ours folds a BatchNormalization, so it has no rule.
+there only: ours folds a BatchNormalization, so it has no rule. `Bounded` has the bounds -1 and 1, under
+`conventions="kerascope"` at the first layer only; other bounds are given as `input_layer_rule=(low, high)`.
+`lrp.epsilon` and the presets want `epsilon` above 0 under `conventions="innvestigate"`, and alpha - beta is 1 always.
 
 `postprocess` acts on each gradient, before a product and before a mean over steps or noise, under both conventions.
 `neuron_selection_mode="all"` explains the sum of all outputs; ours of `deep_taylor`, `deep_lift.wrapper` and `pattern.*`
-explain one output and refuse it. A list of names and `until_layer_idx` together are refused: there the second has no effect.
+explain one output and refuse it. `neuron_selection` is a class, or one for each sample. A list of names and `until_layer_idx`
+together are refused: there the second has no effect.
+
+`pattern.net` and `pattern.attribution` are fitted by `fit(x, batch_size=32, verbose=0, pattern_type=…)`; `pattern_type` may
+be given there or to `create_analyzer`: `"relu"` (`"relu.positive"` is the same) or `"linear"`. For negative patterns give
+`patterns=ks.Patterns.fit(model, x, estimator={"*": "relu_negative"})`.
 """
+
+NOT_HERE = """## Not here
+
+| iNNvestigate | instead |
+|---|---|"""
 
 _NAMED = {
     "input_t_gradient": "`input_x_gradient`",

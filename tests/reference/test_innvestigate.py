@@ -254,7 +254,7 @@ def test_rules_of_batch_normalisation_and_what_is_said_of_it(float64):
     with pytest.raises(ks.UnknownNameError, match="bn_layer_fuse_mode"):
         analyzed("lrp.z", model, x, bn_layer_fuse_mode="no_linear")
     with pytest.raises(ks.UnknownNameError, match="bn_layer_rule"):
-        analyzed(preset, model, x, bn_layer_rule="AlphaBetaX2m100")
+        analyzed(preset, model, x, bn_layer_rule="AlphaBetaX2m100Rule")
     first_axis = stack((5, 2), layers.BatchNormalization(axis=1), layers.Flatten(), layers.Dense(2))
     with pytest.raises(ks.UnsupportedLayerError, match="along axis 1"):
         analyzed("lrp.z", first_axis, samples((5, 2)))
@@ -373,8 +373,3 @@ def test_bad_words(name, options, message):
         ks.create_analyzer(name, mlp(), **options)
     with pytest.raises(ks.UnknownNameError, match="conventions"):
         ks.create_analyzer("gradient", mlp(), "innvestigat")
-
-
-def test_what_is_wrong_is_said():
-    with pytest.warns(ks.KerascopeWarning, match="both denominators of alpha-beta hold the whole bias"):
-        ks.create_analyzer("lrp.alpha_2_beta_1", mlp(), "innvestigate")

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from kerascope.errors import BadInputError, IncompatibleMethodError, unknown_name, warn
+from kerascope.errors import BadInputError, BadTargetError, IncompatibleMethodError, unknown_name, warn
 from kerascope.explain import Explainer
-from kerascope.innvestigate.methods import Postprocessed
-from kerascope.innvestigate.names import ANALYZERS, options_of
+from kerascope.innvestigate.absent import ATTRIBUTES
+from kerascope.innvestigate.methods import Postprocessed, Propagated
+from kerascope.innvestigate.names import ANALYZERS, estimator_of, options_of
 from kerascope.methods.base import Method
 from kerascope.model.load import load_model
 from kerascope.patterns.store import Patterns
@@ -22,6 +23,7 @@ from kerascope.target import Class
 Conventions = Literal["kerascope", "innvestigate"]
 
 _MODES = ("max_activation", "index", "all")
+_FIT = ("batch_size", "verbose", "pattern_type", "disable_no_training_warning")
 
 
 class Analyzer:
@@ -52,7 +54,9 @@ class Analyzer:
         self.model = load_model(model)
         self._options = {**options, "model": self.model}
         self._use(make(self._options))
-        if conventions == "innvestigate" and entry.differs:
+        if options["disable_model_checks"]:
+            warn("disable_model_checks=True does nothing here: what a method refuses stays refused.")
+        if conventions == "innvestigate" and entry.differs and not isinstance(self.method, Propagated):
             warn(f"{name} as in iNNvestigate 2.1.2: {entry.differs}. conventions='kerascope' does without.")
 
     def _use(self, method: Method) -> None:
@@ -60,11 +64,33 @@ class Analyzer:
         self.method = method if how is None else Postprocessed(method, how)
         self._explainer = Explainer(self.model, self.method)
 
-    def fit(self, X: Any, **_: Any) -> Analyzer:
-        """Fit patterns (pattern.net, pattern.attribution); for everything else there is nothing to fit."""
+    def __getattr__(self, name: str) -> Any:
+        """Say what to use instead of an attribute that iNNvestigate's analyzers have."""
+        if name in ATTRIBUTES:
+            raise AttributeError(f"iNNvestigate's {name} is not here: {ATTRIBUTES[name]}.".replace("`", ""))
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def fit(self, X: Any, batch_size: int = 32, **options: Any) -> Analyzer:
+        """Fit patterns (pattern.net, pattern.attribution); for everything else there is nothing to fit.
+
+        Args:
+            X: samples (N, *S) like those the model was trained on.
+            batch_size: samples per pass.
+            **options: ``pattern_type`` in place of the analyzer's; ``verbose``: whether to show progress;
+                ``disable_no_training_warning``, which changes nothing.
+
+        Raises:
+            UnknownNameError: for other options and types of pattern.
+        """
+        for key in options:
+            if key not in _FIT:
+                raise unknown_name("parameter of fit", key, _FIT)
+        estimator = estimator_of({"pattern_type": "relu", **self._options, **options}["pattern_type"])
         if self.name.startswith("pattern."):
-            estimator = "linear" if self._options["pattern_type"] == "linear" else "relu"
-            self._options["patterns"] = Patterns.fit(self.model, X, estimator=estimator)
+            progress = bool(options.get("verbose", False))
+            self._options["patterns"] = Patterns.fit(
+                self.model, X, estimator=estimator, batch_size=batch_size, progress=progress
+            )
             self._use(ANALYZERS[self.name].ours(self._options))
         return self
 
@@ -92,7 +118,12 @@ class Analyzer:
                 f"neuron_selection needs neuron_selection_mode='index'; it is {self._mode!r}. Leave one of them out."
             )
         chosen = np.ravel(selection)
-        return Class(chosen[0] if chosen.size == 1 else chosen)
+        if chosen.dtype.kind not in "iu":
+            raise BadTargetError(
+                f"neuron_selection must be a class, a whole number, or one for each sample; got {selection!r}. A mode "
+                "goes to create_analyzer: neuron_selection_mode='all'."
+            )
+        return Class(int(chosen[0]) if chosen.size == 1 else chosen)
 
 
 def _like(values: Any, X: Any, factor: float) -> Any:

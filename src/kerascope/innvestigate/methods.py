@@ -1,4 +1,4 @@
-"""iNNvestigate's analyzers as methods: LRP with its rules, left Riemann sums, noise of deviation one."""
+"""iNNvestigate's analyzers as methods: LRP with its rules, left Riemann sums, absolute noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerascope.errors import BadInputError, finite, whole
 from kerascope.innvestigate import rules
-from kerascope.innvestigate.normalization import Normalized, normalizes
+from kerascope.innvestigate.caveats import caveats, require_relu
+from kerascope.innvestigate.normalization import Normalized
 from kerascope.lrp.composites import Assignment, Composite, bound_arrays
 from kerascope.lrp.method import LRP
 from kerascope.lrp.rules import Rule
@@ -24,12 +26,6 @@ from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
 from kerascope.target import Selection
 
-_ANOTHER_MAP = (
-    "iNNvestigate takes a BatchNormalization for another map (its variance squared, gamma missing in the offset), and "
-    "its presets about double relevance there: these numbers repeat 2.1.2 and say nothing about the model. "
-    "conventions='kerascope' folds it exactly."
-)
-
 
 @dataclass(frozen=True)
 class Propagated(LRP):
@@ -40,40 +36,68 @@ class Propagated(LRP):
         taylor: start from max(logit, 0), and differentiate sums, poolings and activation layers.
         normalization: rule of BatchNormalization layers, applied to another map than theirs.
         normalization_twice: that map is taken apart into two.
+        relu_only: refuse networks with other activations.
     """
 
     composite: Composite = field(default_factory=lambda: Composite(()))
     taylor: bool = False
     normalization: Rule | None = None
     normalization_twice: bool = False
+    relu_only: bool = False
 
     promise: ClassVar[str] = ""
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
+        if self.relu_only:
+            require_relu(_written(session, session.view.logits))
         self.assignment(session, session.view.logits)
 
     def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
         """See `Method.check_inputs`: whatever broadcasts is taken as a bound."""
 
     def _assign(self, session: Session, graph: Graph) -> Assignment:
-        written = replace(session.view.unfolded, outputs=graph.outputs).restrict(graph.outputs)
         layers = [x for x in session.view.model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
         normalized = Normalized(tuple(layers), self.normalization, self.normalization_twice)
         with exact(session.view.dtype):
-            return rules.assign(written, self.composite, normalized, taylor=self.taylor)
+            return rules.assign(_written(session, graph), self.composite, normalized, taylor=self.taylor)
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        outputs = batch.selection.graph.outputs
-        written = replace(session.view.unfolded, outputs=outputs).restrict(outputs)
+        written = _written(session, batch.selection.graph)
         found = super().attribute(session, replace(batch, selection=replace(batch.selection, graph=written)))
-        said = (*found.warnings, _ANOTHER_MAP) if not self.taylor and normalizes(written) else found.warnings
-        return replace(found, expected=None, absorbed=None, largest=None, warnings=said)
+        return replace(found, expected=None, absorbed=None, largest=None)
+
+    def _about_network(self, session: Session, graph: Graph) -> tuple[str, ...]:
+        """See `LRP`."""
+
+        def build() -> tuple[str, ...]:
+            chosen = self.assignment(session, graph).rules
+            return caveats(graph, chosen, self.composite, self.normalization, taylor=self.taylor)
+
+        found: tuple[str, ...] = session.remember(("caveats", id(self), graph.outputs), build)
+        return found
+
+    def _warnings(self, explained: np.ndarray, selection: Selection) -> tuple[str, ...]:
+        """See `LRP`."""
+        empty = int(np.sum(explained <= 0)) if self.taylor and selection.fn is None else 0
+        return (
+            (
+                f"{empty} explained logits are not positive: deep Taylor starts from max(logit, 0), so their maps "
+                "are zero.",
+            )
+            if empty
+            else ()
+        )
 
     def _start(self, seed: Tensor, logits: Tensor, explained: Tensor) -> Tensor:
         start = seed * logits
         return ops.maximum(start, 0) if self.taylor else start
+
+
+def _written(session: Session, graph: Graph) -> Graph:
+    """Return the network as it is written, nothing folded, up to a graph's outputs."""
+    return replace(session.view.unfolded, outputs=graph.outputs).restrict(graph.outputs)
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,10 @@ class LeftRiemann(Method):
     question: ClassVar[str] = "How much did each cell contribute, by iNNvestigate's sum?"
     paper: ClassVar[str] = "Sundararajan et al. 2017, ICML"
 
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        whole(self.steps, "steps", 1)
+
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         batch = batch.settled(session)
@@ -99,15 +127,22 @@ class LeftRiemann(Method):
 
 
 @dataclass(frozen=True)
-class NoiseOfOne(Method):
-    """Gradients averaged over copies with normal noise of deviation one, whatever was asked for."""
+class AbsoluteNoise(Method):
+    """Gradients averaged over copies with normal noise of a deviation in units of the input."""
 
     draws: int = 64
+    deviation: float = 1.0
 
     family: ClassVar[str] = "function"
-    question: ClassVar[str] = "How would the output change, averaged over noise of deviation one?"
+    question: ClassVar[str] = "How would the output change, averaged over noise of that deviation?"
     paper: ClassVar[str] = "Smilkov et al. 2017, ICML workshop"
     stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        whole(self.draws, "augment_by_n", 1)
+        if finite(self.deviation, "noise_scale") < 0:
+            raise BadInputError(f"noise_scale must be at least 0; got {self.deviation}.")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -115,7 +150,9 @@ class NoiseOfOne(Method):
         total = [np.zeros((len(batch), batch.selection.count, *x.shape[1:])) for x in batch.inputs]
         for draw in range(self.draws):
             noisy = [
-                (x + np.random.default_rng((batch.seed, draw, i)).normal(size=x.shape[1:])).astype(x.dtype)
+                (x + self.deviation * np.random.default_rng((batch.seed, draw, i)).normal(size=x.shape[1:])).astype(
+                    x.dtype
+                )
                 for i, x in enumerate(batch.inputs)
             ]
             grads, _, _ = session.gradients(noisy, batch.selection)

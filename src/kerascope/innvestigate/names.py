@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kerascope.errors import BadInputError, unknown_name
-from kerascope.innvestigate import placing
+from kerascope.errors import BadInputError, finite, unknown_name
+from kerascope.innvestigate import caveats, placing
 from kerascope.innvestigate import rules as theirs
-from kerascope.innvestigate.methods import PROCESSES, LeftRiemann, NoiseOfOne, Propagated
+from kerascope.innvestigate.methods import PROCESSES, AbsoluteNoise, LeftRiemann, Propagated
 from kerascope.lrp import rules as ours
 from kerascope.lrp.composites import Composite, Selector, convolutions, first_layer, kernels
 from kerascope.lrp.method import LRP, DeepTaylor
-from kerascope.lrp.rules import Rule
+from kerascope.lrp.rules import Branch, Rule, Site
 from kerascope.methods.base import Method
 from kerascope.methods.controls import Input, Random
 from kerascope.methods.deeplift import DeepLIFT
@@ -45,7 +45,22 @@ COMMON = {
 
 Placed = Sequence[tuple[Selector, Rule]]
 
-RULES: dict[str, tuple[Rule, Rule | None]] = {
+
+@dataclass(frozen=True)
+class ZBox(ours.ZBox):
+    """Our box rule under the name `Bounded`, which 2.1.2 puts anywhere and ours takes at the input alone."""
+
+    def branches(self, site: Site) -> tuple[Branch, ...]:
+        """See `Rule.branches`."""
+        if site.low is None:
+            raise BadInputError(
+                f"The rule 'Bounded' at layer {site.name!r}: its bounds are those of the model's input, so it can "
+                "stand on a first layer only. Give input_layer_rule=(low, high), and rule= for the other layers."
+            )
+        return super().branches(site)
+
+
+RULES: dict[str, tuple[Rule | None, Rule | None]] = {
     "Z": (ours.Zero(), theirs.Z()),
     "ZIgnoreBias": (ours.Zero("ignore"), None),
     "Epsilon": (ours.Epsilon(1e-7), theirs.Z(1e-7)),
@@ -56,18 +71,24 @@ RULES: dict[str, tuple[Rule, Rule | None]] = {
     "Alpha2Beta1IgnoreBias": (ours.AlphaBeta(2.0, 1.0, "ignore"), theirs.WholeBiasAlphaBeta(2.0, 1.0, False)),
     "Alpha1Beta0": (ours.AlphaBeta(1.0, 0.0), theirs.WholeBiasAlphaBeta(1.0, 0.0)),
     "Alpha1Beta0IgnoreBias": (ours.AlphaBeta(1.0, 0.0, "ignore"), theirs.WholeBiasAlphaBeta(1.0, 0.0, False)),
+    "AlphaBetaX2m100": (None, theirs.PositiveInputs()),
     "ZPlus": (ours.ZPlus("ignore"), theirs.WholeBiasAlphaBeta(1.0, 0.0, False)),
     "ZPlusFast": (ours.ZPlus("ignore"), theirs.FastZPlus()),
-    "Bounded": (ours.ZBox(-1.0, 1.0), theirs.Box(-1.0, 1.0)),
+    "Bounded": (ZBox(-1.0, 1.0), theirs.Box(-1.0, 1.0)),
 }
-"""Rules by their names there: ours, and one that gives its numbers (None: version 1 had it, and 2.1.2 does not)."""
+"""Rules by their names there: ours (None: there is none), and one that gives its numbers (None: not in 2.1.2)."""
+UNBOUND = ("AlphaBeta", "AlphaBetaIgnoreBias")
+"""Rules whose name alone says too little: 2.1.2 fails on them."""
+PATTERN_TYPES = {"relu": "relu", "relu.positive": "relu", "linear": "linear"}
+"""What ``pattern_type`` may be, and our name for it."""
 
 
 @dataclass(frozen=True)
 class Analyzer:
     """A name of iNNvestigate: its own parameters, our method, and one that gives its 2.1.2 numbers (None: none does).
 
-    ``differs``: what is wrong or peculiar in those numbers. ``sums``: whether our method explains sums of outputs.
+    ``differs``: what is wrong or peculiar in those numbers; LRP and deep Taylor say which of it a network meets.
+    ``sums``: whether our method explains sums of outputs.
     """
 
     parameters: Mapping[str, Any]
@@ -81,24 +102,34 @@ class Analyzer:
 _LRP = {"input_layer_rule": None, "until_layer_idx": None, "until_layer_rule": None}
 _FUSE = {"bn_layer_fuse_mode": "one_linear"}
 _BN = {"bn_layer_rule": None, **_FUSE}
-_WHOLE_BIAS = "both denominators of alpha-beta hold the whole bias; where that nearly cancels relevance explodes"
-_ZEROS = "an exact zero in a denominator becomes 1e-7, which gives values of 1e7"
 _LOGIT = "it starts from the logit, so maps carry it as a factor, and a negative one turns signs before the first ReLU"
+_TAYLOR = f"{caveats.NOTHING}; sums and BatchNormalization are differentiated, so Add doubles relevance"
 _VERSION_1 = "version 2 has no {}, and version 1 is not reproduced"
 
 
-def _lrp(name: str) -> Analyzer:
-    differs = f"{_WHOLE_BIAS}; {_ZEROS}" if "Alpha" in name and "Ignore" not in name else _ZEROS
+def _said(name: str) -> str:
+    """Return what to know of the rule of that name."""
+    return "; ".join(caveats.of_rule(_rule(name, 1)))
 
+
+def _lrp(name: str) -> Analyzer:
     def theirs_of(o: Options) -> Method:
         rule = _rule(name, 1)
         return _theirs([(kernels, rule)], o, rule)
 
-    return Analyzer({**_LRP, **_FUSE}, lambda o: _ours([(kernels, _rule(name, 0))], o), theirs_of, differs)
+    return Analyzer({**_LRP, **_FUSE}, lambda o: _ours([(kernels, _rule(name, 0))], o), theirs_of, _said(name))
+
+
+def _stabilised(o: Options, *, bias: bool = True) -> Rule:
+    if finite(o["epsilon"], "epsilon") <= 0:
+        raise BadInputError(
+            f"epsilon must be above 0, as in iNNvestigate 2.1.2; got {o['epsilon']!r}. lrp.z is the rule without it."
+        )
+    return theirs.Z(o["epsilon"], bias)
 
 
 def _epsilon_theirs(o: Options) -> Method:
-    rule = theirs.Z(o["epsilon"], o["bias"])
+    rule = _stabilised(o, bias=o["bias"])
     return _theirs([(kernels, rule)], o, rule)
 
 
@@ -110,10 +141,11 @@ def _alpha_beta(o: Options, side: int) -> Method:
     alpha, beta = o["alpha"], o["beta"]
     if alpha is None and beta is None:
         raise BadInputError("lrp.alpha_beta needs alpha or beta (alpha - beta = 1).")
-    alpha = beta + 1 if alpha is None else alpha
-    beta = alpha - 1 if beta is None else beta
+    alpha = finite(beta, "beta") + 1 if alpha is None else finite(alpha, "alpha")
+    beta = alpha - 1 if beta is None else finite(beta, "beta")
+    checked = ours.AlphaBeta(alpha, beta, "absorb" if o["bias"] else "ignore")
     if not side:
-        return _ours([(kernels, ours.AlphaBeta(alpha, beta, "absorb" if o["bias"] else "ignore"))], o)
+        return _ours([(kernels, checked)], o)
     rule = theirs.WholeBiasAlphaBeta(alpha, beta, o["bias"])
     return _theirs([(kernels, rule)], o, rule)
 
@@ -124,11 +156,20 @@ def _rule(named: Any, side: int, parameter: str = "rule") -> Rule:
         return named
     if not isinstance(named, str):
         raise BadInputError(f"A rule in {parameter}= goes by its name, one of {', '.join(RULES)}; got {named!r}.")
+    if named in UNBOUND:
+        raise BadInputError(
+            f"{parameter}={named!r} says no alpha and beta. Use lrp.alpha_beta with alpha= or beta=, a name that holds "
+            "them (Alpha2Beta1), or under conventions='kerascope' a rule such as ks.rules.AlphaBeta(3.0, 2.0)."
+        )
     if named not in RULES:
         raise unknown_name(parameter, named, RULES)
     found = RULES[named][side]
-    if found is None:
+    if found is None and side:
         raise BadInputError(f"{parameter}={named!r}: {_VERSION_1.format('such rule')}. Use conventions='kerascope'.")
+    if found is None:
+        raise BadInputError(
+            f"{parameter}={named!r} is no rule of ours. Use conventions='innvestigate', or Alpha2Beta1."
+        )
     return found
 
 
@@ -164,7 +205,9 @@ def _ours(placed: Placed, o: Options, first: Rule | None = None) -> Method:
     return LRP(composite=_composite(placed, o, 0, first))
 
 
-def _theirs(placed: Placed, o: Options, normalization: Rule | None, first: Rule | None = None) -> Method:
+def _theirs(
+    placed: Placed, o: Options, normalization: Rule | None, first: Rule | None = None, *, relu_only: bool = False
+) -> Method:
     if o["bn_layer_fuse_mode"] not in ("one_linear", "two_linear"):
         raise unknown_name("bn_layer_fuse_mode", str(o["bn_layer_fuse_mode"]), ("one_linear", "two_linear"))
     if o.get("bn_layer_rule") is not None:
@@ -173,6 +216,7 @@ def _theirs(placed: Placed, o: Options, normalization: Rule | None, first: Rule 
         composite=_composite(placed, o, 1, first),
         normalization=normalization,
         normalization_twice=o["bn_layer_fuse_mode"] == "two_linear",
+        relu_only=relu_only,
     )
 
 
@@ -215,28 +259,30 @@ def _preset(conv: str, *, flat: bool, until: bool = False) -> Analyzer:
         return _ours(placed, full(o), ours.Flat() if flat else None)
 
     def theirs_of(o: Options) -> Method:
-        placed = [(convolutions, _rule(conv, 1)), (kernels, theirs.Z(o["epsilon"]))]
-        return _theirs(placed, full(o), theirs.PositiveInputs(), theirs.Weights("flat") if flat else None)
+        placed = [(convolutions, _rule(conv, 1)), (kernels, _stabilised(o))]
+        return _theirs(placed, full(o), None, theirs.Weights("flat") if flat else None, relu_only=True)
 
-    parameters = {**_LRP, **_BN, "epsilon": 0.1}
+    parameters = {**_LRP, "bn_layer_rule": "AlphaBetaX2m100", **_FUSE, "epsilon": 0.1}
     if until:
         del parameters["until_layer_rule"]
-    return Analyzer(parameters, ours_of, theirs_of, _WHOLE_BIAS)
+    return Analyzer(parameters, ours_of, theirs_of, _said(conv))
 
 
 def _smooth(o: Options) -> Method:
-    return SmoothGrad(draws=o["augment_by_n"], noise=0.1 if o["noise_scale"] is None else o["noise_scale"])
+    if o["noise_scale"] is None:
+        return SmoothGrad(draws=o["augment_by_n"], noise=0.1)
+    return AbsoluteNoise(o["augment_by_n"], o["noise_scale"])
 
 
-def _deep_taylor(o: Options) -> Method:
-    return Propagated(composite=Composite([(kernels, _rule("Alpha1Beta0IgnoreBias", 1))]), taylor=True)
+def _taylor(*first: tuple[Selector, Rule]) -> Method:
+    composite = Composite([*first, (kernels, _rule("Alpha1Beta0IgnoreBias", 1))])
+    return Propagated(composite=composite, taylor=True, relu_only=True)
 
 
 def _bounded(o: Options) -> Method:
     if o["low"] is None or o["high"] is None:
         raise BadInputError("deep_taylor.bounded needs the bounds of the input: low= and high=.")
-    placed = [(first_layer, theirs.Box(o["low"], o["high"])), (kernels, _rule("Alpha1Beta0IgnoreBias", 1))]
-    return Propagated(composite=Composite(placed), taylor=True)
+    return _taylor((first_layer, theirs.Box(o["low"], o["high"])))
 
 
 _DEEPLIFT: dict[str, dict[str, Any]] = {
@@ -290,12 +336,12 @@ ANALYZERS: dict[str, Analyzer] = {
     "smoothgrad": Analyzer(
         {"augment_by_n": 64, "noise_scale": None, "postprocess": None},
         _smooth,
-        lambda o: NoiseOfOne(o["augment_by_n"]),
-        "noise_scale is ignored: the noise always has deviation 1; the numbers are equal in distribution only",
+        lambda o: AbsoluteNoise(o["augment_by_n"]),
+        "the noise has deviation 1, whatever noise_scale says; the numbers are equal in distribution only",
         "one",
     ),
     "lrp": Analyzer(
-        {"rule": None, **_LRP, **_BN}, lambda o: _given(o, 0), lambda o: _given(o, 1), f"{_WHOLE_BIAS}; {_ZEROS}"
+        {"rule": None, **_LRP, **_BN}, lambda o: _given(o, 0), lambda o: _given(o, 1), "what the rules named are"
     ),
     "lrp.z": _lrp("Z"),
     "lrp.z_IB": Analyzer(
@@ -314,7 +360,7 @@ ANALYZERS: dict[str, Analyzer] = {
         {"alpha": None, "beta": None, "bias": True, **_LRP, **_FUSE},
         lambda o: _alpha_beta(o, 0),
         lambda o: _alpha_beta(o, 1),
-        f"with bias=True {_WHOLE_BIAS}; {_ZEROS}",
+        f"with bias=True {_said('Alpha2Beta1')}",
     ),
     "lrp.alpha_2_beta_1": _lrp("Alpha2Beta1"),
     "lrp.alpha_2_beta_1_IB": _lrp("Alpha2Beta1IgnoreBias"),
@@ -330,8 +376,8 @@ ANALYZERS: dict[str, Analyzer] = {
     "deep_taylor": Analyzer(
         {},
         lambda o: DeepTaylor(),
-        _deep_taylor,
-        "the first layer takes alpha1-beta0 and not w^2; sums are differentiated, so Add doubles relevance",
+        lambda o: _taylor(),
+        f"{caveats.FIRST}; {_TAYLOR}",
         "max(logit, 0)",
         sums=False,
     ),
@@ -339,7 +385,7 @@ ANALYZERS: dict[str, Analyzer] = {
         {"low": None, "high": None},
         lambda o: DeepTaylor("deep_taylor.bounded", low=o["low"], high=o["high"]),
         _bounded,
-        "sums are differentiated, so Add doubles relevance; inputs outside the bounds are taken",
+        f"{caveats.UNCHECKED}; {_TAYLOR}",
         "max(logit, 0)",
         sums=False,
     ),
@@ -384,16 +430,31 @@ def options_of(name: str, given: Mapping[str, Any], *, its_numbers: bool = False
     for key, value in given.items():
         if key not in known:
             raise unknown_name(f"parameter of {name}", key, known)
-        if key in _BN and value != _BN[key] and not its_numbers:
+        if key in _BN and value not in (None, known[key]) and not its_numbers:
             raise BadInputError(
                 f"{key} is not taken over: a BatchNormalization is folded where that is exact, and has no rule then. "
                 "conventions='innvestigate' takes it."
             )
         if key == "postprocess" and value is not None and value not in PROCESSES:
             raise unknown_name("postprocess", str(value), PROCESSES)
+        if key == "pattern_type":
+            estimator_of(value)
         if key.startswith("reverse_") and value:
             raise BadInputError(
                 f"{key} is not taken over. Hidden relevance: ks.Explainer(model, method).relevances(x); checks of "
                 "values are always made."
             )
     return {**known, **given}
+
+
+def estimator_of(pattern_type: Any) -> str:
+    """Return our name for a ``pattern_type``; a list of one counts as that one.
+
+    Raises:
+        UnknownNameError: for another.
+    """
+    lone = isinstance(pattern_type, (list, tuple)) and len(pattern_type) == 1
+    name = pattern_type[0] if lone else pattern_type
+    if not isinstance(name, str) or name not in PATTERN_TYPES:
+        raise unknown_name("pattern_type", name, PATTERN_TYPES)
+    return PATTERN_TYPES[name]

@@ -12,7 +12,7 @@ from kerascope import backend
 from kerascope.errors import UnsupportedLayerError
 from kerascope.lrp import engine
 from kerascope.lrp.rules import Rule, Site
-from kerascope.model.graph import Graph, Node
+from kerascope.model.graph import Node
 from kerascope.model.primitives import Affine, Tensor
 from kerascope.model.propagate import Backward, Handler
 
@@ -33,8 +33,8 @@ class Normalized:
         """Return the handler of a BatchNormalization: its own values forward, relevance through another map."""
         if self.rule is None:
             raise UnsupportedLayerError(
-                f"Layer {node.name!r} (BatchNormalization): analyzer 'lrp' of iNNvestigate 2.1.2 fails there unless it "
-                "is told a rule. Give bn_layer_rule=, for instance 'Z', or take 'lrp.z'."
+                f"Layer {node.name!r} (BatchNormalization): iNNvestigate 2.1.2 fails there unless it is told a rule. "
+                "Give bn_layer_rule=, for instance 'Z', or take 'lrp.z'."
             )
         rule, run = self.rule, []
         for op in surrogates(node, self._layer(node), self.twice):
@@ -63,11 +63,6 @@ class Normalized:
                 "variance cannot be looked up. Give every layer a name of its own, or use conventions='kerascope'."
             )
         return named[0]
-
-
-def normalizes(graph: Graph) -> bool:
-    """Whether a BatchNormalization is in the graph."""
-    return any(issubclass(node.source, keras.layers.BatchNormalization) for node in graph)
 
 
 def surrogates(node: Node, layer: keras.layers.BatchNormalization, twice: bool) -> tuple[Affine, ...]:

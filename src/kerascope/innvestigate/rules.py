@@ -146,6 +146,9 @@ def assign(graph: Graph, composite: Composite, normalized: Normalized, *, taylor
         normalized: how LRP goes through BatchNormalization.
         taylor: deep Taylor: sums, average poolings and BatchNormalization are differentiated.
 
+    Returns:
+        The handlers, and the rules of kernel layers.
+
     Raises:
         UnsupportedLayerError: for what 2.1.2 refuses or does not explain: other scalings and unknown operations;
             for a kernel layer without a rule.
@@ -153,6 +156,7 @@ def assign(graph: Graph, composite: Composite, normalized: Normalized, *, taylor
     first = first_kernels(graph)
     handlers: dict[str, Handler] = {}
     table: list[tuple[Node, str]] = []
+    chosen: dict[str, Rule] = {}
     for node in graph:
         op = node.op
         if isinstance(op, Affine) and op.is_diagonal:
@@ -171,12 +175,17 @@ def assign(graph: Graph, composite: Composite, normalized: Normalized, *, taylor
                     f"No condition of rule= holds for layer {node.name!r} ({op.label}). Put a pair at its end that "
                     "always holds, e.g. (lambda layer: True, 'Z')."
                 )
-            site = Site(op, False, name=node.name)
+            chosen[node.name], site = rule, Site(op, False, name=node.name)
             handlers[node.name], text = engine.affine_handler(rule.branches(site)), str(rule)
         else:
             handlers[node.name], text = _weightless(node, taylor)
         table.append((node, text))
-    return Assignment(handlers, tuple(table))
+    return Assignment(handlers, tuple(table), chosen)
+
+
+def is_own_layer(node: Node) -> bool:
+    """Whether an activation is one of the layers that 2.1.2 differentiates."""
+    return node.source.__name__ in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
 
 
 def _weightless(node: Node, taylor: bool) -> tuple[Handler, str]:
@@ -187,8 +196,7 @@ def _weightless(node: Node, taylor: bool) -> tuple[Handler, str]:
             "conventions='kerascope'."
         )
     if isinstance(op, Activation):
-        own_layer = node.source.__name__ in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")
-        return (_differentiated, "derivative") if own_layer else (engine.pass_handler, "pass")
+        return (_differentiated, "derivative") if is_own_layer(node) else (engine.pass_handler, "pass")
     if isinstance(op, Mixture) and not taylor:
         return _in_proportion, "z"
     return plain, "derivative"
