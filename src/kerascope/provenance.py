@@ -127,7 +127,7 @@ class Recorder:
         arrays = [backend.to_numpy(tensor) for tensor in finals]
         if len(arrays) == 1:
             return arrays[0]
-        return {head.name: array for head, array in zip(view.heads, arrays, strict=True)}
+        return {h.name: array for h, array in zip(view.heads, arrays, strict=True)} if view.keyed else arrays
 
     def _target(self, logits: list[np.ndarray]) -> Any:
         if isinstance(self.target, Function):

@@ -310,9 +310,13 @@ def test_functions_of_several_heads_get_their_logits_as_the_model_returns_them(d
     model = two_heads()
     names = list(model.output)
     if not dict_of_heads:
-        model = keras.Model(model.inputs, list(model.output.values()))
+        model = keras.Model(model.input, list(model.output.values()))
     keys = names if dict_of_heads else [0, 1]
     e = ks.explain(model, X, "gradient", target=lambda heads: heads[keys[0]][:, 0] + heads[keys[1]][:, 0])
+    returned = model(X)
+    assert type(e.outputs) is type(returned)
+    for key in keys:
+        np.testing.assert_allclose(e.outputs[key], keras.ops.convert_to_numpy(returned[key]), rtol=1e-5, atol=1e-6)
     one, other = (ks.explain(model, X, "gradient", target=ks.Output(0, output=head)) for head in (0, 1))
     np.testing.assert_allclose(e.explained, one.explained + other.explained, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(e.values, one.values + other.values, rtol=1e-4, atol=1e-5)

@@ -105,11 +105,11 @@ def _taken_off(e: Explanation) -> str:
 def _output_text(e: Explanation, sample: int, most: int = 3) -> str:
     """Return the largest of the model's outputs for a sample; empty where they are no vector."""
     outputs: Any = e.outputs
-    head = (e.attrs.get("output") or {}).get("head")
+    told = e.attrs.get("output") or {}
     if isinstance(outputs, Mapping):
-        outputs = outputs.get(head)
+        outputs = outputs.get(told.get("head"))
     elif isinstance(outputs, (list, tuple)):
-        outputs = None
+        outputs = None if told.get("index") is None else outputs[told["index"]]
     if outputs is None or np.ndim(outputs) != 2:
         return ""
     row = np.asarray(outputs)[sample]
