@@ -79,8 +79,8 @@ def explain(
         method: a name from ``ks.methods()``, a method object, or None: the recommended one. A list of names and objects
             gives a list of explanations: the model is traced once, and each option goes to those named methods that
             read it.
-        target: which number is explained; None: the top class of each sample. A class index, an array of them (N,) or
-            (N, T), "all", a target object (`ks.TopClass`, `ks.Class`, `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a
+        target: which number is explained; None: the top class of each sample. A class index (with ``class_names`` also
+            its name), an array of them (N,) or (N, T), "all", a target object (`ks.TopClass`, `ks.Class`, `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a
             function of the logits that returns (N,).
         background: samples (M, *S) that stand for "nothing special"; baselines, fills and scales come from them.
         batch_size: samples per pass.
@@ -282,7 +282,7 @@ class Explainer:
         class_names: Sequence[str] | None = None,
     ) -> _Asked:
         """Read and check what a call was given."""
-        seed, wanted = whole(seed, "seed", 0), as_target(target)
+        seed, wanted = whole(seed, "seed", 0), as_target(target, class_names)
         samples, session = self._samples(x)
         self._refuse_stale(session)
         labels = read_labels(samples, session.view, dims, coords, class_names)

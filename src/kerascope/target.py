@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerascope import backend
-from kerascope.errors import BadTargetError, counted
+from kerascope.errors import BadTargetError, counted, unknown_name
 from kerascope.model.graph import Graph
 from kerascope.model.primitives import Tensor
 from kerascope.model.trace import exact
@@ -329,24 +329,43 @@ class Function(Target):
         )
 
 
-def as_target(target: Any) -> Target:
-    """Return a target object for what a user may give: None, int, array, "all", object or function."""
+def as_target(target: Any, names: Any = None) -> Target:
+    """Return a target object for what a user may give: None, int, name, array of them, "all", object or function.
+
+    Args:
+        target: what was given.
+        names: the class names, where they were given: they may stand for the classes' numbers.
+    """
+    known = [str(name) for name in names] if isinstance(names, (list, tuple, np.ndarray)) else []
+    if known and isinstance(target, Class):
+        return replace(target, index=_numbered(target.index, known))
+    if known and isinstance(target, Contrast):
+        return replace(target, a=_numbered(target.a, known), b=_numbered(target.b, known))
     if isinstance(target, Target):
         return target
     if target is None:
         return TopClass()
-    if isinstance(target, str):
-        if target == "all":
-            return Class("all")
+    if isinstance(target, str) and not known and target != "all":
         raise BadTargetError(
             f"Target {target!r} is not understood. Give a class index, an array of them, 'all', or an object such "
-            "as ks.TopClass(k), ks.Contrast(a, b), ks.Neuron(layer, index), ks.Output(index)."
+            "as ks.TopClass(k), ks.Contrast(a, b), ks.Neuron(layer, index), ks.Output(index); names of classes with "
+            "class_names=."
         )
     if isinstance(target, type) and issubclass(target, Target):
         raise BadTargetError(f"Give a target object, not its class: {target.__name__}(…).")
     if callable(target):
         return Function(target)
-    return Class(target)
+    return Class(_numbered(target, known))
+
+
+def _numbered(classes: Any, names: list[str]) -> Any:
+    """Return classes with the numbers of those that are given by name; without names, as they are."""
+    if isinstance(classes, str) and names:
+        if classes not in names and classes != "all":
+            raise BadTargetError(str(unknown_name("class", classes, names)))
+        return names.index(classes) if classes in names else classes
+    words = names and not isinstance(classes, str) and np.ndim(classes) > 0 and np.asarray(classes).dtype.kind in "UO"
+    return np.array([_numbered(name, names) for name in classes]) if words else classes
 
 
 def _of_head(view: ModelView, head: Any, codes: np.ndarray, kind: str, text: str, *, squeeze: bool) -> Selection:

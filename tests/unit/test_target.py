@@ -305,6 +305,34 @@ def test_functions_of_the_logits(model, explainer):
     assert e.attrs["target"] == {"kind": "callable", "text": "function margin of the logits"}
 
 
+NAMES = ["sit", "walk", "run", "fall"]
+
+
+@pytest.mark.parametrize(
+    ("named", "numbered"),
+    [
+        ("run", 2),
+        (["sit", "run", "run", "fall", "walk"], [0, 2, 2, 3, 1]),
+        (np.array([["sit", "run"]] * 5), np.array([[0, 2]] * 5)),
+        (ks.Class("walk"), ks.Class(1)),
+        (ks.Contrast("run", "sit"), ks.Contrast(2, 0)),
+        (ks.Contrast(b="fall"), ks.Contrast(b=3)),
+    ],
+    ids=["one", "one each", "several", "class", "contrast", "half a contrast"],
+)
+def test_classes_may_be_given_by_name(explainer, named, numbered):
+    found = explainer(X, target=named, class_names=NAMES)
+    wanted = explainer(X, target=numbered)
+    np.testing.assert_array_equal(found.values, wanted.values)
+    np.testing.assert_array_equal(found.target, wanted.target)
+
+
+@pytest.mark.parametrize("target", ["rnu", ks.Class("rnu"), ks.Contrast("rnu", "sit"), ["rnu"] * 5])
+def test_unknown_names_of_classes(explainer, target):
+    with pytest.raises(ks.BadTargetError, match=r"Unknown class 'rnu'\. Did you mean 'run'"):
+        explainer(X, target=target, class_names=NAMES)
+
+
 @pytest.mark.parametrize("dict_of_heads", [True, False])
 def test_functions_of_several_heads_get_their_logits_as_the_model_returns_them(dict_of_heads):
     model = two_heads()
