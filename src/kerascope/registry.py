@@ -91,6 +91,11 @@ def as_method(method: str | Method, options: Mapping[str, Any]) -> Method:
                 f"{type(method).__name__}({', '.join(f'{name}=…' for name in options)})."
             )
         return method
+    if isinstance(method, (list, tuple)):
+        raise BadInputError(
+            f"One method at a time here; got {len(method)}. ks.explain(model, x, […]) takes a list, and "
+            "explainer.using(method) another method on the same trace."
+        )
     if not isinstance(method, str):
         raise BadInputError(f"method must be a name or a method object such as ks.LRP(); got {method!r}.")
     if method not in METHODS:

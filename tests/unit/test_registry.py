@@ -188,6 +188,11 @@ BAD_OPTIONS = [
 ]
 
 
+def test_one_method_at_a_time():
+    with pytest.raises(ks.BadInputError, match=r"One method at a time here; got 2\. ks\.explain.*takes a list"):
+        as_method(["lrp", "gradient"], {})
+
+
 def test_a_base_may_be_named_beside_a_name():
     assert as_method("smoothgrad", {"base": "lrp.epsilon", "draws": 3}) == ks.SmoothGrad(ks.LRP("epsilon"), draws=3)
     with pytest.raises(ks.UnknownNameError, match=r"Unknown method 'lpr'\. Did you mean 'lrp'"):
