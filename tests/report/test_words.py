@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+import kerascope as ks
+from kerascope.registry import config_of
 from kerascope.report.words import gap_grade, method_facts, sample_facts
 from tests.report import cases
 
@@ -79,6 +81,13 @@ def test_absorbed_relevance_and_standard_errors_are_said():
     assert "Absorbed relevance" not in said(sample_facts(none, 0, 0, 1.0))
     rms = float(np.sqrt(np.mean(e.values**2)))
     assert facts["Standard error"] == (f"root mean square over cells {rms / 2:.3g}, beside {rms:.3g} for the map")
+
+
+def test_a_base_method_in_words():
+    e = cases.sensors(1)
+    base = config_of(ks.LRP("epsilon"))
+    e = dataclasses.replace(e, attrs={**e.attrs, "method": {"options": {"base": {"method": base}, "draws": 5}}})
+    assert method_facts(e)[0].text.endswith("(base = lrp.epsilon (composite = epsilon, epsilon = 1e-06), draws = 5)")
 
 
 def test_a_method_in_words():

@@ -48,7 +48,16 @@ def promises_sum(e: Explanation, sample: int, target: int) -> bool:
 
 def options_text(options: Mapping[str, Any]) -> str:
     """Return the options of a method in one line; those that were left to the method are left out."""
-    return ", ".join(f"{key} = {value}" for key, value in options.items() if value is not None)
+    return ", ".join(f"{key} = {_option_text(value)}" for key, value in options.items() if value is not None)
+
+
+def _option_text(value: Any) -> str:
+    """Return one option as text: a base method by its name and options."""
+    if isinstance(value, Mapping) and isinstance(value.get("method"), Mapping):
+        base = value["method"]
+        inner = options_text(base.get("options") or {})
+        return f"{base.get('name')}{f' ({inner})' if inner else ''}"
+    return str(value.get("text", value)) if isinstance(value, Mapping) else str(value)
 
 
 def sample_facts(e: Explanation, sample: int, target: int, total: float) -> tuple[Fact, ...]:
