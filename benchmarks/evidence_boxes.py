@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "guided_backprop": {},
     "grad_cam": {},
     "hires_cam": {},
-    "occlusion": {"window": 5, "stride": 5},
+    "occlusion": {"window": 5, "stride": 5, "fills": 8},
 }
 LEVELS = ("cells", "rows", "columns")
 Scores = dict[tuple[str, str, str, str], np.ndarray]

@@ -18,22 +18,21 @@ _WORDS = ("zeros", "mean", "median")
 
 @dataclass(frozen=True)
 class Asked:
-    """Who needs an absent input: the method, and the option that gives one (None: the background alone).
+    """Who needs an absent input: the method, and the option that gives one.
 
     ``also``: words that the method itself understands. ``cells``: single cells are replaced, also whole numbers.
     """
 
     method: str
-    option: str | None = "baseline"
+    option: str = "baseline"
     also: tuple[str, ...] = ()
     cells: bool = False
 
     def missing(self) -> MissingBaselineError:
         """Return the error for a method that was given none."""
-        other = f" or {self.option}='zeros'" if self.option else ""
         return MissingBaselineError(
-            f"{self.method} compares with an absent input, and none was given: give background=… (some "
-            f"training samples){other}."
+            f"{self.method} compares with an absent input, and none was given: give background=… (some training "
+            f"samples) or {self.option}='zeros'."
         )
 
 
@@ -90,7 +89,7 @@ def _named(
     value: str, view: ModelView, background: Arrays | None, shapes: Sequence[tuple[int, ...]], asked: Asked
 ) -> tuple[Arrays, str]:
     if value not in _WORDS:
-        raise unknown_name(str(asked.option), value, (*_WORDS, *asked.also))
+        raise unknown_name(asked.option, value, (*_WORDS, *asked.also))
     if value == "zeros":
         return tuple(np.zeros((1, *shape), view.dtype) for shape in shapes), "zeros"
     if background is None:

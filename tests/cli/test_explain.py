@@ -275,6 +275,8 @@ def _arrays(folder: Path, x: np.ndarray) -> None:
         (["x.npy", "--coord", "row=a,b,c"], ["'row'", "12"]),
         (["x.npy", "--labels", "1,2"], ["--labels holds 2 labels for 5 samples"]),
         (["x.npy", "-m", "integrated_gradients"], ["--background FILE, or --baseline zeros"]),
+        (["x.npy", "-m", "occlusion"], ["--background FILE, or --baseline zeros"]),
+        (["x.npy", "-m", "deeplift_shap"], ["--background FILE, or --baseline zeros"]),
         (["x.npy", "-m", "lrp.z_box"], ["--option low=0 --option high=1"]),
         (["x.npy", "-m", "cam"], ["cam needs a global average pooling"]),
         (["x.npy", "--background", "wrong.npy"], ["background", "(5, 5, 3)"]),
@@ -319,6 +321,47 @@ def test_wrong_usage_offers_the_nearest(
     ran = run("explain", model_file, data_file, *args)
     assert (ran.status, ran.out) == (2, "")
     assert says in " ".join(ran.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", ["occlusion", "expected_gradients", "deeplift_shap", "kernel_shap"])
+def test_the_advice_on_a_missing_baseline_works(run: Run, model_file: Path, data_file: Path, name: str) -> None:
+    args = ("explain", model_file, data_file, "-m", name, "--samples", "0:1")
+    options = {"expected_gradients": ("--option", "draws=4"), "kernel_shap": ("--option", "groups=columns")}
+    ran = run(*args, "--baseline", "zeros", *options.get(name, ()))
+    assert (ran.status, ran.err) == (0, "")
+    assert "compared with: zeros" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("args", "blamed", "says"),
+    [
+        (["-m", "gradient", "--baseline", "zeros"], "--baseline", "Unknown option of gradient 'baseline'"),
+        (["-m", "gradient", "--patterns", "p.npz"], "--patterns", "Unknown option of gradient 'patterns'"),
+        (["-m", "gradient", "--option", "baseline=zeros"], "--option", "Unknown option of gradient 'baseline'"),
+        (
+            ["-m", "lrp", "-m", "gradient", "--baseline", "0"],
+            "--baseline",
+            "Unknown option of lrp, gradient 'baseline'",
+        ),
+        (["-m", "lrp", "-m", "gradient", "--option", "step=1"], "--option", "of lrp, gradient 'step'"),
+        (["-m", "deeplift", "--baseline", "0", "--option", "baselin=0"], "--option", "of deeplift 'baselin'"),
+    ],
+)
+def test_the_option_that_was_given_is_blamed(
+    run: Run,
+    model_file: Path,
+    data_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    blamed: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr("kerascope.cli.parse.patterns", lambda path: path)
+    ran = run("explain", model_file, data_file, *args)
+    assert (ran.status, ran.out) == (2, "")
+    said = " ".join(ran.err.replace("│", " ").split())
+    assert f"Invalid value for {blamed}: " in said
+    assert says in said
 
 
 def test_outputs_are_checked_before_the_model_is_read(run: Run, data_file: Path, tmp_path: Path) -> None:

@@ -197,6 +197,10 @@ def test_baseline(tmp_path: Path) -> None:
         ("window=(1, 8)", (None, "window", (1, 8))),
         ("groups=rows", (None, "groups", "rows")),
         ("bias=None", (None, "bias", None)),
+        ("bias=none", (None, "bias", None)),
+        ("upsample=false", (None, "upsample", False)),
+        ("relu=true", (None, "relu", True)),
+        ("relu=True", (None, "relu", True)),
         ("lrp.gamma:gamma=0.5", ("lrp.gamma", "gamma", 0.5)),
         ("text=a=b", (None, "text", "a=b")),
         ("evil=__import__('os')", (None, "evil", "__import__('os')")),  # text, never run

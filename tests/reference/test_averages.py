@@ -105,9 +105,8 @@ def test_wrong_baselines(float64):
     for options, error, words in wrong:
         with pytest.raises(error, match=words):
             explain(model, x, "integrated_gradients", **options)
-    with pytest.raises(ks.MissingBaselineError) as caught:
+    with pytest.raises(ks.MissingBaselineError, match=r"expected_gradients compares .* or baseline='zeros'"):
         explain(model, x, "expected_gradients")
-    assert "baseline=" not in str(caught.value)
     with pytest.raises(ks.BadInputError, match="draws"):
         explain(model, x, "expected_gradients", background=x, draws=0)
 

@@ -103,7 +103,15 @@ def test_windows(window, stride, bench):
     found = compare(bench, parts, fills, window=window, stride=stride, fill=0.3)
     bare = 36 - len({cell for part in parts for cell in part})
     said = [text for text in found.warnings if "uncovered" in text]
-    assert (f"leave {bare} cells" in said[0]) if bare else not said
+    assert (f"leave {bare} cell" in said[0]) if bare else not said
+    cut = len({len(part) for part in parts}) > 1
+    assert (
+        any(text.startswith(f"Windows of {window} with stride {stride} do not tile") for text in found.warnings) == cut
+    )
+    larger = [text for text in found.warnings if "larger than the matrix" in text]
+    assert larger == (
+        ["window=(9, 1) is larger than the matrix (6, 6): it was cut to (6, 1)."] if window == (9, 1) else []
+    )
     assert found.standard_error is None
     assert found.group_values is None
 
@@ -145,14 +153,30 @@ def test_background_samples_as_fills(bench):
     parts = windows_by_loops((6, 6), (4, 4), (2, 2))
     found = compare(bench, parts, background, window=4, stride=2)
     assert found.standard_error.shape == found.values.shape
+    assert not any("background" in text for text in found.warnings)
     drawn = bench("occlusion", window=4, stride=2, fills=2, target=1)
     matches = []
     for pair in itertools.combinations(range(3), 2):
         expected = bench.values("occlusion", window=4, stride=2, fill=background[list(pair)], target=1)
         matches.append(np.max(np.abs(drawn.values - expected)) < 1e-12)
     assert sum(matches) == 1
+    assert drawn.attrs["baseline"]["text"] == "2 of 3 background samples"
+    assert [text for text in drawn.warnings if "background" in text] == [
+        "2 of 3 background samples were used (fills=2): values explain the difference from their mean, not from that "
+        "of all."
+    ]
     lone = bench("occlusion", window=4, fills=1)
     assert lone.standard_error is None
+
+
+def test_every_background_sample_is_a_fill(float64):
+    """However many there are."""
+    background = samples(SHAPE, 40, seed=9)
+    bench = Bench(cnn(), samples(SHAPE, 2), background=background)
+    parts = windows_by_loops((6, 6), (2, 2), (2, 2))
+    found = compare(bench, parts, background, window=2)
+    assert found.attrs["baseline"]["text"] == "40 background samples"
+    same(found.baseline, background)
 
 
 LABELS = np.array([[7, 7, 7, 2, 2, 2]] * 3 + [[7, 0, 0, 0, 0, 2]] * 3)
@@ -248,7 +272,10 @@ def test_what_does_not_fit(float64):
     """Every wrong window, group and fill is refused before anything is computed, and said why."""
     model, x = cnn(), samples(SHAPE, 2)
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({}, ks.MissingBaselineError, "fill='zeros'"),
+        ({}, ks.MissingBaselineError, "baseline='zeros'"),
+        ({"baseline": "mean"}, ks.MissingBaselineError, "baseline='zeros'"),
+        ({"baseline": np.zeros((5, 5))}, ks.BadInputError, r"baseline= has shape \(5, 5\)"),
+        ({"baseline": 0.0, "fill": 0.0}, ks.BadInputError, "baseline= and fill= are two names"),
         ({"fill": "mean"}, ks.MissingBaselineError, "background="),
         ({"fill": "zero"}, ks.UnknownNameError, "Unknown fill 'zero'. Did you mean 'zeros'"),
         ({"fill": np.zeros((5, 5))}, ks.BadInputError, r"fill= has shape \(5, 5\)"),
@@ -270,7 +297,7 @@ def test_what_does_not_fit(float64):
             explain(model, x, "occlusion", **options)
     two = [layers.Input((3,)), layers.Input((3,))]
     joined = keras.Model(two, layers.Dense(2)(layers.Concatenate()(two)))
-    with pytest.raises(ks.IncompatibleMethodError, match="one input"):
+    with pytest.raises(ks.IncompatibleMethodError, match=r"one input; this one has 2, .*integrated_gradients"):
         explain(joined, [samples((3,))] * 2, "occlusion", fill=0.0)
 
 
@@ -298,6 +325,22 @@ def test_windows_keep_to_the_memory_budget():
     x = samples((64, 64, 1), 1)
     explainer = ks.Explainer(model, "occlusion", fill=0.0, memory_budget=2**20, compile=False)
     explainer(x)
+    tracemalloc.start()
+    explainer(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_many_fills_keep_to_the_memory_budget():
+    """One fill after the other: maps of 64 fills would be 8 MiB for each array that is made of them."""
+    model = stack((64, 64, 1), layers.Flatten(), layers.Dense(2))
+    x, background = samples((64, 64, 1), 4), samples((64, 64, 1), 64, seed=2)
+    explainer = ks.Explainer(model, "occlusion", window=16, background=background, memory_budget=2**20, compile=False)
+    told: list[float] = []
+    explainer(x, progress=lambda done, total: told.append(done))
+    assert told == sorted(told)
+    assert len(told) > 30
     tracemalloc.start()
     explainer(x)
     peak = tracemalloc.get_traced_memory()[1]

@@ -11,13 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerascope import baseline as baselines
-from kerascope.errors import BadInputError, IncompatibleMethodError, UnsupportedLayerError, counted
+from kerascope.errors import BadInputError, IncompatibleMethodError, UnsupportedLayerError
 from kerascope.methods import inside, multipliers
 from kerascope.methods.base import Attribution, Batch, Method, Trail
 from kerascope.methods.decompose import decompose
 from kerascope.methods.multipliers import MULTIPLIERS, Difference, Multipliers
-from kerascope.methods.path import expected_difference, refuse_baselines, said_of_baselines
+from kerascope.methods.path import baselines_of, expected_difference, refuse_baselines, said_of_baselines
 from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Arrays, Session
 from kerascope.model.graph import Graph, Node
@@ -396,15 +395,8 @@ class DeepLIFT(_Multiplied):
 
     def references(self, session: Session) -> tuple[Arrays, str]:
         """Return the references, one array (M, *S) per input, and in words what they are."""
-        asked = baselines.Asked("deeplift")
-        found: tuple[Any, Arrays, str] = session.remember(
-            ("baseline", id(self)),
-            lambda: (
-                self,
-                *baselines.resolve(self.baseline, session.view, session.background, session.shapes, asked),
-            ),
-        )
-        return found[1:]
+        name = "deeplift.reveal_cancel" if self.rule == "reveal_cancel" else "deeplift"
+        return baselines_of(self, self.baseline, session, name)
 
 
 @dataclass(frozen=True)
@@ -417,6 +409,8 @@ class DeepLiftSHAP(_Multiplied):
     Args:
         rule: at activations: ``"rescale"`` or ``"reveal_cancel"``, see `DeepLIFT`.
         conv: under RevealCancel, the rule after convolutions.
+        baseline: what is averaged over instead of the background's samples, as in `DeepLIFT`: several arrays (M, *S),
+            or one; None: the background's samples.
 
     Reference: Lundberg and Lee 2017, "A unified approach to interpreting model predictions", NeurIPS.
 
@@ -428,17 +422,16 @@ class DeepLiftSHAP(_Multiplied):
 
     rule: Rule = "rescale"
     conv: Rule = "reveal_cancel"
+    baseline: Any = None
 
     question: ClassVar[str] = "How much did each cell contribute, compared with typical samples?"
     paper: ClassVar[str] = "Lundberg and Lee 2017, NeurIPS"
-    needs: ClassVar[str] = "background samples; a rule for every operation"
-    promise: ClassVar[str] = "the explained number less its mean over the background"
+    needs: ClassVar[str] = "a baseline or background samples; a rule for every operation"
+    promise: ClassVar[str] = "the explained number less its mean at the baselines"
 
     def references(self, session: Session) -> tuple[Arrays, str]:
-        """Return the background samples, and in words what they are."""
-        if session.background is None:
-            raise baselines.Asked("deeplift_shap", option=None).missing()
-        return session.background, counted(len(session.background[0]), "background sample")
+        """Return the background samples (or what stands for them), and in words what they are."""
+        return baselines_of(self, self.baseline, session, "deeplift_shap", samples=True)
 
     def _errors(self, moments: Sequence[Moments], count: int, dtype: str) -> Arrays | None:
         return None if count < 2 else tuple(m.error(count).astype(dtype) for m in moments)

@@ -27,12 +27,13 @@ class LIME(CoalitionMethod):
         groups: who the players are: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array; a
             group's coefficient stands in each of its cells.
         baseline: what stands for an absent player, as in `IntegratedGradients`; None: background samples' values at the
-            same cells (at most ``fills`` of them, drawn from the seed).
-        fills: how many background samples are used.
+            same cells.
+        fills: how many background samples are used, drawn from the seed; None: all of them.
         draws: how many coalitions.
         width: of the kernel.
         distance: ``"cosine"`` or ``"euclidean"``.
         ridge: weight of the coefficients' squares.
+        fill: another name for ``baseline``.
 
     Reference: Ribeiro et al. 2016, "Why should I trust you? Explaining the predictions of any classifier", KDD.
     """
@@ -58,7 +59,7 @@ class LIME(CoalitionMethod):
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        game, text = self.game(session, batch)
+        game = self.game(session, batch)
         present = np.random.default_rng((batch.seed, 2)).random((self.draws, game.count)) < 0.5
         values, error, rank = self.fit(present, game.values(present))
         notes: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class LIME(CoalitionMethod):
                 f"As few as {self.draws} coalitions do not settle the coefficients of {game.count} players: of the "
                 "solutions the smallest was taken. Give more draws, a ridge, or group cells.",
             )
-        return self.attribution(game, text, values, error, notes)
+        return self.attribution(game, values, error, notes)
 
     def weights(self, present: np.ndarray) -> np.ndarray:
         """Return the weight of each coalition (D,)."""

@@ -27,6 +27,32 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (nodes + 1) / 2, weights
 
 
+def baselines_of(
+    method: Method, value: Any, session: Session, name: str, *, samples: bool = False
+) -> tuple[Arrays, str]:
+    """Return what a method is to compare with, one array (M, *S) per input, and in words what it is.
+
+    Args:
+        method: who asks; it is resolved once for each.
+        value: what the user gave as ``baseline``.
+        session: the model and its background.
+        name: of the method, for messages.
+        samples: whether None means the background's samples instead of their mean.
+
+    Raises:
+        MissingBaselineError: if nothing was given and there is no background.
+    """
+
+    def make() -> tuple[Method, Arrays, str]:
+        if samples and value is None and session.background is not None:
+            return method, session.background, counted(len(session.background[0]), "background sample")
+        asked = baselines.Asked(name)
+        return method, *baselines.resolve(value, session.view, session.background, session.shapes, asked)
+
+    found: tuple[Method, Arrays, str] = session.remember(("baseline", id(method)), make)
+    return found[1:]
+
+
 def expected_difference(
     session: Session, batch: Batch, arrays: Arrays, explained: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -96,16 +122,7 @@ class IntegratedGradients(Method):
         refuse_baselines(inputs, self._baselines(session)[0])
 
     def _baselines(self, session: Session) -> tuple[Arrays, str]:
-        shapes = session.shapes
-        asked = baselines.Asked("integrated_gradients")
-        found: tuple[Any, Arrays, str] = session.remember(
-            ("baseline", id(self)),
-            lambda: (
-                self,
-                *baselines.resolve(self.baseline, session.view, session.background, shapes, asked),
-            ),
-        )
-        return found[1:]
+        return baselines_of(self, self.baseline, session, "integrated_gradients")
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
@@ -177,17 +194,18 @@ def _over_sample(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
     return vector.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def _are_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> np.ndarray:
+def are_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> np.ndarray:
     """Return which samples equal every baseline (N,)."""
     same = np.ones(len(inputs[0]), bool)
     for x, b in zip(inputs, arrays, strict=True):
-        same &= np.array([bool(np.all(b == row)) for row in x])
+        # None does unless the baselines are all alike: then one comparison for each sample is enough.
+        same &= bool(np.all(b == b[:1])) and np.all(x == b[:1], axis=tuple(range(1, x.ndim)))
     return same
 
 
 def refuse_baselines(inputs: Sequence[np.ndarray], arrays: Arrays) -> None:
     """Refuse samples of which every one equals every baseline."""
-    if _are_baselines(inputs, arrays).all():
+    if are_baselines(inputs, arrays).all():
         raise BadInputError(
             "Every sample equals every baseline: the difference to explain is zero. Give other samples as "
             "background, or another baseline."
@@ -201,7 +219,7 @@ _MANY = 30
 def said_of_baselines(inputs: Arrays, arrays: Arrays) -> tuple[str, ...]:
     """Return the warnings that samples equal every baseline, and that zero is an average cell of theirs, if any do."""
     texts = []
-    if count := int(_are_baselines(inputs, arrays).sum()):
+    if count := int(are_baselines(inputs, arrays).sum()):
         texts.append(
             f"{count} of the samples cannot be told from the baseline: a map of zeros, whatever the model does."
         )
@@ -234,19 +252,22 @@ class ExpectedGradients(Method):
 
     Args:
         draws: how many pairs (b, t); rounded up to a multiple of the number of background samples.
+        baseline: what is averaged over instead of the background's samples, as in `IntegratedGradients`: several
+            arrays (M, *S), or one; None: the background's samples.
 
     Reference: Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution
     priors and expected gradients", Nature Machine Intelligence 3.
     """
 
     draws: int = 256
+    baseline: Any = None
 
     family: ClassVar[str] = "attribution"
     question: ClassVar[str] = "How much did each cell contribute, compared with typical samples?"
     paper: ClassVar[str] = "Erion et al. 2021, Nature Machine Intelligence 3: 620-631"
     axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "linearity", "shift invariance")
-    needs: ClassVar[str] = "background samples"
-    promise: ClassVar[str] = "the explained number less its mean over the background"
+    needs: ClassVar[str] = "a baseline or background samples"
+    promise: ClassVar[str] = "the explained number less its mean at the baselines"
     stochastic: ClassVar[bool] = True
 
     @property
@@ -260,20 +281,18 @@ class ExpectedGradients(Method):
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
-        self._background(session)
+        self._baselines(session)
 
     def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
         """See `Method.check_inputs`."""
-        refuse_baselines(inputs, self._background(session))
+        refuse_baselines(inputs, self._baselines(session)[0])
 
-    def _background(self, session: Session) -> Arrays:
-        if session.background is None:
-            raise baselines.Asked("expected_gradients", option=None).missing()
-        return session.background
+    def _baselines(self, session: Session) -> tuple[Arrays, str]:
+        return baselines_of(self, self.baseline, session, "expected_gradients", samples=True)
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        arrays = self._background(session)
+        arrays, text = self._baselines(session)
         batch = batch.settled(session)
         count = len(arrays[0])
         per_baseline = -(-self.draws // count)
@@ -285,4 +304,4 @@ class ExpectedGradients(Method):
         found = path_attribution(
             session, batch, arrays, owners=owners, positions=positions, shares=shares, sampled=True
         )
-        return replace(found, baseline_text=counted(count, "background sample"))
+        return replace(found, baseline_text=text)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
-from kerascope import baseline as baselines
 from kerascope import groups as grouping
-from kerascope.errors import BadInputError, IncompatibleMethodError, counted, whole
-from kerascope.methods.base import Attribution, Batch, Method
+from kerascope.errors import BadInputError, IncompatibleMethodError, counted
+from kerascope.methods.base import Attribution, Batch
+from kerascope.methods.fills import Fills, Replacing
 from kerascope.methods.imputation import interpolated
-from kerascope.methods.path import said_of_baselines
+from kerascope.methods.path import are_baselines, said_of_baselines
+from kerascope.methods.sampling import Moments
 from kerascope.methods.session import Session
 
 _LONG = 64
@@ -22,7 +25,7 @@ _LONG_WINDOWS = 16
 
 
 @dataclass(frozen=True)
-class Occlusion(Method):
+class Occlusion(Replacing):
     """Occlusion: how much of the output is lost when a part of the input is replaced.
 
     D_w = f(x) - f(x with window w replaced), averaged over the fills; a cell gets the mean of D over the
@@ -35,10 +38,10 @@ class Occlusion(Method):
             more than 64 cells.
         stride: step between windows, likewise; None: the window.
         fill: what replaces the cells: as ``baseline`` in `IntegratedGradients`; ``"linear"``: the cells around them,
-            interpolated, with a little noise (Rong et al. 2022); None: background samples (at most ``fills`` of
-            them, drawn from the seed).
-        fills: how many background samples are used.
+            interpolated, with a little noise (Rong et al. 2022); None: background samples.
+        fills: how many background samples are used, drawn from the seed; None: all of them.
         groups: ``"cells"`` (use windows), ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array.
+        baseline: another name for ``fill``, which other methods have too.
 
     Reference: Zeiler and Fergus 2014, "Visualizing and understanding convolutional networks", ECCV.
     """
@@ -46,109 +49,118 @@ class Occlusion(Method):
     window: Any = None
     stride: Any = None
     fill: Any = None
-    fills: int = 8
+    fills: int | None = None
     groups: Any = "cells"
+    baseline: Any = None
 
-    family: ClassVar[str] = "perturbation"
     question: ClassVar[str] = "What does the output lose when this part of the input is replaced?"
     paper: ClassVar[str] = "Zeiler and Fergus 2014, ECCV"
     axioms: ClassVar[tuple[str, ...]] = ("implementation invariance", "dummy", "linearity", "shift invariance")
-    needs: ClassVar[str] = "a fill or background samples; one input"
-    stochastic: ClassVar[bool] = True
+    called: ClassVar[str] = "occlusion"
+    also: ClassVar[tuple[str, ...]] = ("linear",)
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        whole(self.fills, "fills", 1)
+        self.check_fields()
         if not _is_cells(self.groups) and (self.window is not None or self.stride is not None):
             raise BadInputError("Give either window= and stride=, or groups=, not both.")
 
     def check(self, session: Session) -> None:
         """See `Method.check`."""
-        if len(session.view.signature.specs) > 1:
-            raise IncompatibleMethodError(
-                "occlusion works on models with one input; this one has "
-                f"{len(session.view.signature.specs)}. Use integrated_gradients or lrp."
-            )
+        self.check_single(session)
         (spec,) = session.view.signature.specs
         if self._interpolates and not keras.backend.is_float_dtype(spec.dtype):
             raise IncompatibleMethodError(
                 f"Input {spec.name!r} takes whole numbers ({spec.dtype}), between which nothing is interpolated. Give "
                 "a whole number as fill, or background samples."
             )
-        self._fills(session, 0)
+        self.fills_of(session, 0)
         self._parts(session)
+
+    def check_inputs(self, session: Session, inputs: Sequence[np.ndarray]) -> None:
+        """See `Method.check_inputs`."""
+        if not self._interpolates:
+            super().check_inputs(session, inputs)
 
     @property
     def _interpolates(self) -> bool:
-        return isinstance(self.fill, str) and self.fill == "linear"
+        return isinstance(self.given, str) and self.given == "linear"
 
     def depends_on_seed(self, session: Session) -> bool:
         """See `Method.depends_on_seed`: background samples are drawn where there are more than needed."""
-        return self._interpolates or (
-            self.fill is None and session.background is not None and self.fills < len(session.background[0])
-        )
+        return self._interpolates or self.draws_fills(session)
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
         batch = batch.settled(session)
         dtype, (shape,) = session.view.dtype, session.shapes
         _, parts, warnings = session.remember(("parts", id(self)), lambda: (self, *self._parts(session)))
-        fills, sampled, text = self._fills(session, batch.seed)
+        fills = self.fills_of(session, batch.seed)
         logits = session.logits(batch.inputs, batch.selection)
         explained = batch.selection.numbers_own(logits)
-        drops = explained[:, :, None] - self._occluded(session, batch, parts, fills)
-        maps = np.broadcast_to(parts.spread(drops), (*drops.shape[:3], *shape))
-        error = maps.std(axis=0, ddof=1) / np.sqrt(len(maps)) if sampled and len(maps) > 1 else None
+        lead, rows = explained.shape, np.arange(len(batch))
+        maps, drops = Moments((*lead, *parts.shape)), np.zeros((*lead, parts.count))
+        for number, answers in enumerate(self._occluded(session, batch, parts, fills.values)):
+            lost = explained[:, :, None] - answers
+            drops += lost / len(fills)
+            maps.add(np.full(len(rows), number), rows, parts.spread(lost))
+        values, error = maps.mean(len(fills)), maps.error(len(fills))
+        said: tuple[str, ...] = ()
+        if not self._interpolates:
+            same = are_baselines(batch.inputs, (fills.values,))  # zeros, whatever rounding says
+            values[same], error[same], drops[same] = 0, 0, 0
+            said = said_of_baselines(batch.inputs, (fills.values,))
+        values, error = (np.broadcast_to(array, (*lead, *shape)).astype(dtype) for array in (values, error))
         return Attribution(
-            values=(maps.mean(axis=0).astype(dtype),),
+            values=(values,),
             explained=explained,
             logits=logits,
-            standard_error=None if error is None else (error.astype(dtype),),
-            group_values=None if _is_cells(self.groups) else drops.mean(axis=0).astype(dtype),
-            baseline=None if self._interpolates else (fills,),
-            baseline_text=text,
-            warnings=(*warnings, *(() if self._interpolates else said_of_baselines(batch.inputs, (fills,)))),
+            standard_error=(error,) if fills.sampled and len(fills) > 1 else None,
+            group_values=None if _is_cells(self.groups) else drops.astype(dtype),
+            baseline=None if self._interpolates else (fills.values,),
+            baseline_text=fills.text,
+            warnings=(*warnings, *said, *fills.notes),
         )
 
     def _parts(self, session: Session) -> tuple[Parts, tuple[str, ...]]:
-        """Return which cells go together, and a warning."""
+        """Return which cells go together, and warnings."""
         (shape,) = session.shapes
         channel_axis = channel_axis_of(shape, session)
         if not _is_cells(self.groups):
             return Regions(grouping.resolve(self.groups, shape, channel_axis).cells), ()
         matrix = tuple(size for axis, size in enumerate(shape) if axis != channel_axis)
-        window = _sizes(self.window, matrix, "window") or tuple(
+        asked = _sizes(self.window, matrix, "window") or tuple(
             -(-n // _LONG_WINDOWS) if n > _LONG else 1 for n in matrix
         )
+        window = tuple(min(size, n) for size, n in zip(asked, matrix, strict=True))
         stride = _sizes(self.stride, matrix, "stride") or window
-        windows = Windows.over(matrix, window, stride)
-        bare = int(np.sum(windows.covered == 0))
-        note = f"Windows leave {bare} cells uncovered (stride {stride} above window {window}): they are 0."
-        return windows if channel_axis is None else windows.with_axis(channel_axis), (note,) if bare else ()
+        windows, notes = Windows.over(matrix, window, stride), []
+        if window != asked:
+            notes.append(f"window={asked} is larger than the matrix {matrix}: it was cut to {window}.")
+        if np.any(windows.starts + window > matrix):
+            notes.append(
+                f"Windows of {window} with stride {stride} do not tile the matrix {matrix}: the last ones are cut at "
+                "its border, replace fewer cells than the others and tend to lose less by it."
+            )
+        if bare := int(np.sum(windows.covered == 0)):
+            notes.append(
+                f"Windows leave {counted(bare, 'cell')} uncovered (stride {stride} above window {window}), whose "
+                "values are 0."
+            )
+        return windows if channel_axis is None else windows.with_axis(channel_axis), tuple(notes)
 
-    def _fills(self, session: Session, seed: int) -> tuple[np.ndarray, bool, str]:
-        """Return what replaces the cells (F, *S), whether it was drawn from the background, and what it is in words.
-
-        For interpolation that is the noise that is added to it.
-        """
-        asked = baselines.Asked("occlusion", "fill", also=("linear",), cells=True)
+    def fills_of(self, session: Session, seed: int) -> Fills:
+        """See `Replacing.fills_of`; for interpolation it is the noise that is added."""
         if self._interpolates:
-            return np.random.default_rng((seed, 1)).normal(size=(1, *session.shapes[0])), False, ""
-        if self.fill is not None:
-            resolved, text = baselines.resolve(self.fill, session.view, session.background, session.shapes, asked)
-            return resolved[0], False, text
-        if session.background is None:
-            raise asked.missing()
-        pool = session.background[0]
-        chosen = np.random.default_rng(seed).choice(len(pool), min(self.fills, len(pool)), replace=False)
-        return pool[np.sort(chosen)], True, counted(len(chosen), "background sample")
+            return Fills(np.random.default_rng((seed, 1)).normal(size=(1, *session.shapes[0])), "")
+        return super().fills_of(session, seed)
 
-    def _occluded(self, session: Session, batch: Batch, parts: Parts, fills: np.ndarray) -> np.ndarray:
-        """Return the explained number for each fill, with each part replaced: (F, B, T, number of parts)."""
+    def _occluded(self, session: Session, batch: Batch, parts: Parts, fills: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield for each fill the explained number with each part replaced (B, T, P), good until the next."""
         (x,) = batch.inputs
         rows, number = len(batch), parts.count
         axis = channel_axis_of(session.shapes[0], session)
-        results = np.zeros((len(fills), number, rows, batch.selection.count))
+        found = np.zeros((number, rows, batch.selection.count))
         for draws, index in session.pairs(number * len(fills), rows):
             which, fill = draws % number, draws // number
             if self._interpolates:
@@ -157,8 +169,12 @@ class Occlusion(Method):
             else:
                 changed = np.where(parts.masks(which), fills[fill], x[index])
             selection = batch.selection.rows(index)
-            results[fill, which, index] = selection.numbers_own(session.logits((changed,), selection))
-        return np.asarray(np.moveaxis(results, 1, 3))
+            numbers = selection.numbers_own(session.logits((changed,), selection))
+            for one in np.unique(fill):
+                own = np.flatnonzero(fill == one)
+                found[which[own], index[own]] = numbers[own]
+                if which[own[-1]] == number - 1 and index[own[-1]] == rows - 1:
+                    yield np.moveaxis(found, 0, 2)
 
 
 class Parts(ABC):
@@ -177,7 +193,7 @@ class Parts(ABC):
     def where(self, part: int) -> Any:
         """Return the index of a part's cells in an array (*shape)."""
 
-    @property
+    @functools.cached_property
     def covered(self) -> np.ndarray:
         """How many parts cover each cell, (*shape)."""
         cover = np.zeros(self.shape)
@@ -248,6 +264,10 @@ class Regions(Parts):
         """See `Parts.where`."""
         return np.asarray(self.labels == part)
 
+    def spread(self, drops: np.ndarray) -> np.ndarray:
+        """See `Parts.spread`; every cell is in one part."""
+        return np.asarray(drops[..., self.labels])
+
 
 def _is_cells(groups: Any) -> bool:
     return isinstance(groups, str) and groups == "cells"
@@ -267,4 +287,4 @@ def _sizes(value: Any, matrix: tuple[int, ...], name: str) -> tuple[int, ...] | 
     positive = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s > 0 for s in sizes)
     if len(sizes) != len(matrix) or not positive:
         raise BadInputError(f"{name}={value!r}: expected a positive whole number, or one for each axis of {matrix}.")
-    return tuple(int(min(s, n)) if name == "window" else int(s) for s, n in zip(sizes, matrix, strict=True))
+    return tuple(map(int, sizes))

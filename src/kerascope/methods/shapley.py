@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ class ExactShapley(_Shapley):
     Args:
         groups: who the players are: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array.
         baseline: what stands for an absent player, as in `IntegratedGradients`; None: background samples' values at the
-            same cells (at most ``fills`` of them, drawn from the seed).
-        fills: how many background samples are used.
+            same cells.
+        fills: how many background samples are used, drawn from the seed; None: all of them.
+        fill: another name for ``baseline``.
 
     Reference: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games II.
     """
@@ -78,7 +80,7 @@ class ExactShapley(_Shapley):
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        game, text = self.game(session, batch)
+        game = self.game(session, batch)
         count = game.count
         codes = np.arange(2**count)
         present = (codes[:, None] >> np.arange(count) & 1).astype(bool)
@@ -92,24 +94,26 @@ class ExactShapley(_Shapley):
             without = codes[~present[:, player]]
             gain = v[without + (1 << player)] - v[without]
             values[..., player] = np.tensordot(weight[size[without]], gain, axes=1)
-        return self.attribution(game, text, values, None)
+        return self.attribution(game, values, None)
 
 
 @dataclass(frozen=True)
 class ShapleySampling(_Shapley):
     """Shapley values from random orders: what a player adds when it joins those before it, averaged.
 
-    Orders come in pairs, each with its reverse; the fills take turns over the pairs. Every order telescopes, so the
-    values add up to f(x) - mean f(fills) for any number of draws, the mean over the fills as often as they were used.
-    The standard error is that of the mean over pairs, from their spread within each fill: the fills themselves are
-    given, not sampled. With less than two pairs for each fill it is that of independent pairs, which is larger.
+    Orders come in pairs, each with its reverse, and the fills share the pairs out evenly, one at least for each. The
+    values are the mean over fills of the mean over a fill's pairs. Every order telescopes, so they add up to
+    f(x) - mean f(fills) for any number of draws. The standard error is that of the orders, from the spread of pairs
+    within each fill: the fills themselves are given, not sampled. With less than two pairs for each fill it is that of
+    independent pairs, which is larger.
 
     Args:
         groups: who the players are: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array.
         baseline: what stands for an absent player, as in `IntegratedGradients`; None: background samples' values at the
-            same cells (at most ``fills`` of them, drawn from the seed).
-        fills: how many background samples are used.
-        draws: how many orders; each costs as many passes as there are players.
+            same cells.
+        fills: how many background samples are used, drawn from the seed; None: all of them.
+        draws: how many orders, and at least two for each fill; each costs as many passes as there are players.
+        fill: another name for ``baseline``.
 
     Reference: Strumbelj and Kononenko 2014, "Explaining prediction models and individual predictions with feature
     contributions", Knowledge and Information Systems 41.
@@ -129,31 +133,32 @@ class ShapleySampling(_Shapley):
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        game, text = self.game(session.quiet, batch)
+        game = self.game(session.quiet, batch)
+        fills, rows, done = len(game.fills), np.arange(len(batch)), 0
         shape = (len(batch), batch.selection.count, game.count)
-        pairs, fills = -(-self.draws // 2), len(game.fills)
-        every, total, within = Moments(shape), np.zeros(shape), np.zeros(shape)
-        rows, done = np.arange(len(batch)), 0
-        for fill in range(min(fills, pairs)):
-            own, number = Moments(shape), 0
-            for number, orders in enumerate(self._pairs(batch.seed, game.count, fill, fills)):
-                gains = [self._gains(game, order, fill) for order in orders]
-                total += sum(gains)
-                every.add(np.full(len(batch), done), rows, np.mean(gains, axis=0))
-                own.add(np.full(len(batch), number), rows, np.mean(gains, axis=0))
+        every, mean, within = Moments(shape), np.zeros(shape), np.zeros(shape)
+        orders = max(self.draws, 2 * fills)
+        pairs, turns = self._pairs(batch.seed, game.count, orders), _shared_out(-(-orders // 2), fills)
+        for fill, turn in enumerate(turns):
+            own = Moments(shape)
+            for number, pair in enumerate(itertools.islice(pairs, turn)):
+                gains = np.mean([self._gains(game, order, fill) for order in pair], axis=0)
+                own.add(np.full(len(rows), number), rows, gains)
+                every.add(np.full(len(rows), done), rows, gains)
                 done += 1
-                session.told(done / pairs)
-            within += (number + 1) * own.variance(number + 1)
-        error = every.error(pairs) if pairs < 2 * fills else np.sqrt(within / (pairs - fills) / pairs)
-        return self.attribution(game, text, total / self.draws, error)
+                session.told(done / sum(turns))
+            mean += own.mean(turn) / fills
+            within += np.square(own.error(turn))
+        if min(turns) < 2:
+            within = np.square(every.error(done)) * done * sum(1 / turn for turn in turns)
+        return self.attribution(game, mean, np.sqrt(within) / fills)
 
-    def _pairs(self, seed: int, count: int, fill: int, fills: int) -> Iterator[list[np.ndarray]]:
-        """Yield the pairs of orders in which it is a fill's turn."""
+    def _pairs(self, seed: int, count: int, orders: int) -> Iterator[list[np.ndarray]]:
+        """Yield so many orders in pairs; an odd one is left over at the end."""
         rng = np.random.default_rng((seed, 2))
-        for pair in range(-(-self.draws // 2)):
+        for first in range(0, orders, 2):
             order = rng.permutation(count)
-            if pair % fills == fill:
-                yield [order, order[::-1]][: self.draws - 2 * pair]
+            yield [order, order[::-1]][: orders - first]
 
     def _gains(self, game: Game, order: np.ndarray, fill: int) -> np.ndarray:
         """Return what each player adds when players join in an order (B, T, G)."""
@@ -166,11 +171,6 @@ class ShapleySampling(_Shapley):
         gains = np.empty((*steps.shape[1:], len(order)))
         gains[..., order] = np.moveaxis(np.diff(steps, axis=0), 0, -1)
         return gains
-
-    def used(self, game: Game) -> np.ndarray:
-        """See `CoalitionMethod.used`."""
-        count = len(game.fills)
-        return np.arange(count) if self.draws % (2 * count) == 0 else np.arange(self.draws) // 2 % count
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,10 @@ class KernelSHAP(_Shapley):
     Args:
         groups: who the players are: ``"cells"``, ``"rows"``, ``"columns"``, ``("blocks", (h, w))`` or an int array.
         baseline: what stands for an absent player, as in `IntegratedGradients`; None: background samples' values at the
-            same cells (at most ``fills`` of them, drawn from the seed).
-        fills: how many background samples are used.
+            same cells.
+        fills: how many background samples are used, drawn from the seed; None: all of them.
         draws: how many coalitions; None: 2 G + 2048. Each costs as many passes as there are fills.
+        fill: another name for ``baseline``.
 
     Reference: Lundberg and Lee 2017, "A unified approach to interpreting model predictions", NeurIPS.
     """
@@ -224,10 +225,10 @@ class KernelSHAP(_Shapley):
 
     def attribute(self, session: Session, batch: Batch) -> Attribution:
         """See `Method.attribute`."""
-        game, text = self.game(session, batch)
+        game = self.game(session, batch)
         exact = self.is_exact(game.groups)
         if game.count == 1:
-            return self.attribution(game, text, (game.whole - game.nobody.mean(axis=0))[..., None], None)
+            return self.attribution(game, (game.whole - game.nobody.mean(axis=0))[..., None], None)
         present, weight = _all(game.count) if exact else _drawn(game.count, self._draws(game.count), batch.seed)
         base = game.nobody.mean(axis=0)
         answers = game.values(present) - base
@@ -238,7 +239,12 @@ class KernelSHAP(_Shapley):
                 f"As few as {len(present)} coalitions do not settle {game.count} players: of the solutions the "
                 "smallest was taken. Give more draws, or group cells.",
             )
-        return self.attribution(game, text, values, None if exact else error, notes)
+        return self.attribution(game, values, None if exact else error, notes)
+
+
+def _shared_out(count: int, parts: int) -> list[int]:
+    """Return whole numbers that add up to a count, one for each part, as even as can be."""
+    return [(part + 1) * count // parts - part * count // parts for part in range(parts)]
 
 
 def _all(count: int) -> tuple[np.ndarray, np.ndarray]:
