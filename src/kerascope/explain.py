@@ -80,8 +80,8 @@ def explain(
             gives a list of explanations: the model is traced once, and each option goes to those named methods that
             read it.
         target: which number is explained; None: the top class of each sample. A class index (with ``class_names`` also
-            its name), an array of them (N,) or (N, T), "all", a target object (`ks.TopClass`, `ks.Class`, `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a
-            function of the logits that returns (N,).
+            its name), an array of them (N,) or (N, T), "all", a target object (`ks.TopClass`, `ks.Class`,
+            `ks.Contrast`, `ks.Neuron`, `ks.Output`), or a function of the logits that returns (N,).
         background: samples (M, *S) that stand for "nothing special"; baselines, fills and scales come from them.
         batch_size: samples per pass.
         seed: of everything random.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,7 +283,7 @@ def _class_names(names: Sequence[str] | None, view: ModelView) -> tuple[str, ...
     if names is None:
         return None
     widths = {head.name: int(head.shape[-1] or 0) if head.shape[1:] else 1 for head in view.heads}
-    listed = isinstance(names, (Sequence, np.ndarray)) and not isinstance(names, str)
+    listed = isinstance(names, Iterable) and isinstance(names, Sized) and not isinstance(names, str)
     if not listed or len(names) not in widths.values():
         units = ", ".join(f"{name}: {width}" for name, width in widths.items())
         came = f"{len(names)} names" if listed else repr(names)
@@ -311,7 +311,7 @@ def name_dims(dims: Sequence[str] | None, shape: tuple[int, ...], *, channels_fi
         if rank == 3:
             return ("channel", "row", "column") if channels_first else ("row", "column", "channel")
         return tuple(f"axis_{i}" for i in range(rank))
-    if not isinstance(dims, Sequence):
+    if not isinstance(dims, Iterable):
         raise BadInputError(f"dims must be names of axes, as ('time', 'sensor'); got {dims!r}.")
     names = (dims,) if isinstance(dims, str) else tuple(dims)
     given = names

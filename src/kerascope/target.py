@@ -325,7 +325,7 @@ class Function(Target):
             f"function {name} of the logits",
             fn=self.fn,
             taken_off=taken.pop() if len(taken) == 1 else None,
-            keys=tuple(head.name for head in view.heads) if view.keyed else None,
+            keys=tuple(head.name for head in view.heads) if view.keyed and len(view.heads) > 1 else None,
         )
 
 
@@ -363,6 +363,8 @@ def _numbered(classes: Any, names: list[str]) -> Any:
     if isinstance(classes, str) and names:
         if classes not in names and classes != "all":
             raise BadTargetError(str(unknown_name("class", classes, names)))
+        if names.count(classes) > 1:
+            raise BadTargetError(f"{names.count(classes)} classes are called {classes!r}: give the number of one.")
         return names.index(classes) if classes in names else classes
     words = names and not isinstance(classes, str) and np.ndim(classes) > 0 and np.asarray(classes).dtype.kind in "UO"
     return np.array([_numbered(name, names) for name in classes]) if words else classes

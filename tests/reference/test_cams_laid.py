@@ -180,6 +180,56 @@ def test_padding_to_a_round_number_moves_no_map(float64):
     assert np.flatnonzero(found.values).tolist() == [90, 91]
 
 
+def test_padding_before_and_padding_within_are_one(float64):
+    """A layer of padding and a kernel without, and that kernel with causal or even padding, lay their maps alike."""
+    x = samples((20, 2))
+    for size, pads, within in ((5, (4, 0), "causal"), (5, (2, 2), "same"), (4, (1, 2), "same")):
+        rest = lambda: [layers.ReLU(), layers.Flatten(), layers.Dense(3)]  # noqa: E731
+        apart = stack((20, 2), layers.ZeroPadding1D(pads), layers.Conv1D(4, size), *rest())
+        joined = stack((20, 2), layers.Conv1D(4, size, padding=within), *rest())
+        joined.set_weights(apart.get_weights())
+        one, other = (Bench(model, x)("hires_cam", target=1, relu=False) for model in (apart, joined))
+        same(one.layer_map, other.layer_map)
+        same(one.values, other.values)
+
+
+BEHIND_PADDING: dict[str, Any] = {
+    "a sum": lambda h: layers.Add()([layers.Conv1D(4, 3)(h), layers.Conv1D(4, 3)(h)]),
+    "the largest": lambda h: layers.Maximum()([layers.Conv1D(4, 3)(h), layers.Conv1D(4, 3)(h)]),
+    "less its mean": lambda h: h - keras.ops.mean(h, axis=1, keepdims=True),
+    "wide steps back": lambda h: layers.Conv1DTranspose(4, 2, strides=3)(layers.Conv1D(4, 3)(h)),
+    "wide gaps": lambda h: layers.Conv1D(4, 3, dilation_rate=2)(h),
+    "pooling": lambda h: layers.MaxPooling1D(3, 2)(h),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND_PADDING)
+def test_what_follows_padding_has_a_map(name, float64):
+    inputs = layers.Input((12, 2))
+    h = BEHIND_PADDING[name](layers.ReLU()(layers.ZeroPadding1D(3)(inputs)))
+    model = weigh(keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(h))))
+    found = Bench(model, samples((12, 2)))("grad_cam", relu=False)
+    assert np.any(found.values)
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "DenseNet121"])
+def test_maps_of_applications_cover_the_picture(name):
+    """Of their many paddings, windows and joins nothing is left: the last layer runs through the whole picture."""
+    if keras.backend.backend() != "torch":
+        pytest.skip("once is enough: nothing here is the backend's")
+    model = getattr(keras.applications, name)(weights=None, classes=3, input_shape=(96, 96, 3))
+    view = ks.Explainer(model, "gradient", compile=False).prepare(samples((96, 96, 3))[:1]).view
+    last = [n for n in view.logits if len(view.logits.shapes[n.outputs[0]]) == 4][-1]
+    check_axes(axes_at(view, last.outputs[0]), [(0, 0, 96), (1, 0, 96), None])
+
+
+def test_masks_of_padded_steps_do_not_go_past(float64):
+    inputs = layers.Input((8, 2))
+    h = layers.SimpleRNN(3, return_sequences=True)(layers.Masking()(inputs))
+    model = weigh(keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(h))))
+    assert not any("past" in text for text in Bench(model, samples((8, 2)))("hires_cam").warnings)
+
+
 def segmenting() -> Any:
     parts = [layers.Conv2D(4, 3, padding="same", activation="relu", name="features"), layers.Conv2D(3, 1, name="cells")]
     return stack((6, 6, 1), *parts, layers.Softmax())
@@ -250,7 +300,11 @@ FUNCTIONS: dict[str, Any] = {
 
 def axes_of(model: Any, shape: tuple[int, ...]) -> list[Any]:
     view = ks.Explainer(model, "gradient").prepare(samples(shape)).view
-    return [None if s is None else (s.axis, s.start, s.stop) for s in Axes(view.graph).of(view.graph.outputs[0])]
+    return axes_at(view, view.graph.outputs[0])
+
+
+def axes_at(view: Any, tensor: int) -> list[Any]:
+    return [None if s is None else (s.axis, s.start, s.stop) for s in Axes(view.graph).of(tensor)]
 
 
 def check_axes(found: list[Any], expected: list[Any]) -> None:

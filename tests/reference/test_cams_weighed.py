@@ -155,6 +155,18 @@ def test_score_cam_scales_its_masks_after_enlarging_them(float64):
         same(raw, score_replica(bench.model, one, x, [0, 1, 2]))
 
 
+def test_score_cam_shows_nothing_that_its_layer_does_not_see(float64):
+    """Behind a crop the cells outside are hidden by every mask, also where activations are below zero."""
+    below = lambda z: -keras.ops.softplus(z) - 1  # noqa: E731
+    parts = [layers.Cropping1D((6, 6)), layers.Conv1D(3, 3, padding="same", activation=below, name="below")]
+    model = stack((20, 2), *parts, layers.GlobalAveragePooling1D(), layers.Dense(3))
+    bench = Bench(model, samples((20, 2)))
+    other = bench.x.copy()
+    other[:, :6], other[:, 14:] = 9, -9
+    found = bench("score_cam", layer="below", target=0)
+    same(found.layer_map, Bench(model, other)("score_cam", layer="below", target=0).layer_map)
+
+
 def test_score_cam_of_the_channels_that_vary_most(float64):
     bench = Bench(cnn(), samples(SHAPE))
     a, _ = parts_at(bench.model, 0, bench.x)

@@ -7,6 +7,7 @@ import re
 import h5py
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import zarr
@@ -297,6 +298,8 @@ def test_class_names():
     e = ks.explain(model, X, "random", class_names=list(names), target=2)
     assert e.class_names == names
     assert e.target_name(0) == "sit"
+    for listed in (pd.Index(names), dict.fromkeys(names), np.array(names)):
+        assert ks.explain(model, X, "random", class_names=listed).class_names == names
     with pytest.raises(ks.BadInputError, match=r"one name for each output unit \(.*: 4\); got 3 names"):
         ks.explain(model, X, "random", class_names=["a", "b", "c"])
     with pytest.raises(ks.BadInputError, match=r"one name for each output unit.*got 'abcd'"):

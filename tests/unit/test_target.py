@@ -327,6 +327,11 @@ def test_classes_may_be_given_by_name(explainer, named, numbered):
     np.testing.assert_array_equal(found.target, wanted.target)
 
 
+def test_a_name_of_two_classes_is_none(explainer):
+    with pytest.raises(ks.BadTargetError, match="2 classes are called 'sit': give the number of one"):
+        explainer(X, target="sit", class_names=["sit", "walk", "sit", "run"])
+
+
 @pytest.mark.parametrize("target", ["rnu", ks.Class("rnu"), ks.Contrast("rnu", "sit"), ["rnu"] * 5])
 def test_unknown_names_of_classes(explainer, target):
     with pytest.raises(ks.BadTargetError, match=r"Unknown class 'rnu'\. Did you mean 'run'"):

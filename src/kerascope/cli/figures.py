@@ -29,7 +29,7 @@ def write(explanations: Sequence[Explanation], folder: Path, photographs: Mappin
         photographs: the files that samples were read from, by the names of the samples.
     """
     folder.mkdir(exist_ok=True)
-    for e in map(counted_once, explanations):
+    for e in explanations:
         targets = e.explained.shape[1] if e.explained.ndim == 2 else 1
         samples = [str(name) for name in e.coords.get("sample", range(len(e)))]
         for i, sample in enumerate(_file_names(samples)):
@@ -46,11 +46,11 @@ def _draw(e: Explanation, i: int, target: int, key: str | None, photograph: Path
 
     from kerascope.view import figure
 
-    if photograph is None or panel_of(e, key or "").kind != "picture":
+    if photograph is None or panel_of(e, key or "").kind != "picture":  # `plot` counts repeated channels itself
         figure.plot(e, i, target=target, input=key).savefig(path, dpi=150)
         return
     photo = read_picture(photograph, _ITSELF)
-    cells = np.asarray(e.matrix(i, target, input=key), dtype=np.float32)
+    cells = np.asarray(counted_once(e[i : i + 1]).matrix(0, target, input=key), dtype=np.float32)
     enlarged = Image.fromarray(cells).resize(photo.shape[1::-1], Image.Resampling.BILINEAR)
     Image.fromarray(lay_over(photo, np.asarray(enlarged), symmetric_limit(cells))).save(path)
 

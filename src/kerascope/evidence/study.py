@@ -16,7 +16,7 @@ from kerascope.inputs import read_labels, read_samples
 from kerascope.matrices.profiles import matrix_dims, sum_to
 from kerascope.methods.session import Session
 from kerascope.model.view import ModelView
-from kerascope.target import Class, Contrast, Selection, Target, TopClass
+from kerascope.target import Class, Contrast, Selection, Target, TopClass, as_target
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,7 +76,7 @@ class Study:
     def explain(self, x: Any, target: Any, progress: Progress, **names: Any) -> tuple[Explanation, Selection]:
         """Explain samples for the contrast of their class, after `prepare`; return also what exactly was explained."""
         session = self.session
-        wanted = as_contrast(target, session)
+        wanted = as_target(as_contrast(target, session), names.get("class_names"))
         found = self.explainer(x, target=wanted, seed=self.seed, progress=progress, **names)
         samples = np.asarray(found.inputs)
         selection = wanted.select(session.view, len(samples))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -164,8 +164,27 @@ def gone_past(graph: Graph, tensor: int) -> list[str]:
     """Return the operations (or "the input") from which what follows a tensor gets more than that tensor tells."""
     behind, producers = graph.after(tensor), graph.producers()
     made = {tensor}.union(*(node.outputs for node in behind))
-    entering = dict.fromkeys(t for node in behind for t in node.inputs if t not in made)
+    entering = dict.fromkeys(t for node in behind for t in node.inputs if t not in made and _tells(producers, t))
     return list(dict.fromkeys(_named_source(producers.get(t), t) for t in entering))
+
+
+_TELL_NOTHING = frozenset(
+    [
+        *("Any", "All", "Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual"),
+        *("LogicalAnd", "LogicalOr", "LogicalNot", "ZerosLike", "OnesLike"),
+    ]
+)
+"""Operations that give masks or constants."""
+
+
+def _tells(producers: Mapping[int, Node], tensor: int) -> bool:
+    """Whether a tensor is more than a mask or a constant, at most rearranged since."""
+    node = producers.get(tensor)
+    if node is None:
+        return True
+    if isinstance(node.op, Route):
+        return any(_tells(producers, t) for t in node.inputs)
+    return node.source.__name__ not in _TELL_NOTHING
 
 
 def _named_source(producer: Node | None, tensor: int) -> str:

@@ -69,9 +69,10 @@ class ScoreCAM(ActivationMap):
         channels = np.moveaxis(chosen, -1, 1)
         scores = np.empty((rows, batch.selection.count, kept.shape[1]))
         (x,), place = batch.inputs, self.place(session)
+        seen = place.lay_over(np.ones_like(channels[:1, :1]), x.shape[1:], smooth=False)[:, 0] > 0
         for which, index in session.pairs(kept.shape[1], rows):
             shown = [channels[i : i + 1, k : k + 1] for i, k in zip(index, which, strict=True)]
-            masks = _scaled(place.lay_over(np.concatenate(shown), x.shape[1:], smooth=self.upsample)[:, 0])
+            masks = _scaled(place.lay_over(np.concatenate(shown), x.shape[1:], smooth=self.upsample)[:, 0], seen)
             selection = batch.selection.rows(index)
             logits = session.logits(((x[index] * masks).astype(x.dtype),), selection)
             scores[index, :, which] = selection.numbers_own(logits)
@@ -86,11 +87,15 @@ class ScoreCAM(ActivationMap):
         return np.sort(order[:, : self.channels or a.shape[-1]], axis=1)
 
 
-def _scaled(masks: np.ndarray) -> np.ndarray:
-    """Return masks (B, *S) brought to 0 to 1 each; those that are the same everywhere become 0."""
+def _scaled(masks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return masks (B, *S) brought to 0 to 1 each, over the cells that the layer has seen (1, *S); the others are 0.
+
+    Masks that are the same everywhere become 0.
+    """
     axes = tuple(range(1, masks.ndim))
-    low, high = masks.min(axis=axes, keepdims=True), masks.max(axis=axes, keepdims=True)
-    scaled: np.ndarray = np.divide(masks - low, high - low, out=np.zeros_like(masks), where=high > low)
+    low = np.where(seen, masks, np.inf).min(axis=axes, keepdims=True)
+    high = np.where(seen, masks, -np.inf).max(axis=axes, keepdims=True)
+    scaled: np.ndarray = np.divide(masks - low, high - low, out=np.zeros_like(masks), where=seen & (high > low))
     return scaled
 
 

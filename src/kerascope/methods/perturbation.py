@@ -137,7 +137,7 @@ class Occlusion(Replacing):
         windows, notes = Windows.over(matrix, window, stride), []
         if window != asked:
             notes.append(f"window={asked} is larger than the matrix {matrix}: it was cut to {window}.")
-        if np.any(windows.starts + window > matrix):
+        if self.window is not None and stride == window and np.any(windows.starts + window > matrix):
             notes.append(
                 f"Windows of {window} with stride {stride} do not tile the matrix {matrix}: the last ones are cut at "
                 "its border, replace fewer cells than the others and tend to lose less by it."

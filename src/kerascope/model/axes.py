@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -91,19 +91,20 @@ class Axes:
         short of its ends, as far as the padding goes.
         """
         op, sizes = node.op, self._sizes(node.inputs[0])
-        centres = _centres(op)
-        if centres is None:
+        convolves = isinstance(op, Affine) and op.form in ("conv", "depthwise")
+        if len(node.inputs) > 1 or not (convolves or isinstance(op, (Winner, Mixture))):
             return along
         if isinstance(op, Affine) and op.merged is not None:
-            pad, _ = op.merged
-            (along,) = self._moved(replace(node, outputs=node.outputs[:1]), pad)
-            sizes = _shape(pad, sizes)
+            along, sizes = _padded(along, sizes, op.merged[0])
+        elif isinstance(op, Affine) and op.zero_padded:
+            return along
         (start,) = self.graph.inputs
-        cells = self._sizes(start)
+        cells, made = self._sizes(start), self._sizes(node.outputs[0])
         found = list(along)
         for at, span in enumerate(along):
-            if span is not None and (min(span.start, span.stop) < 0 or max(span.start, span.stop) > cells[span.axis]):
-                found[at] = _slid(span, cells[span.axis], sizes, at, centres)
+            if span is not None and made[at] > 1:
+                stride = _stride(op, at, sizes[at], made[at])
+                found[at] = _shortened(span, cells[span.axis], 1 - stride * made[at] / sizes[at])
         return tuple(found)
 
     def _rank(self, tensor: int) -> int:
@@ -178,40 +179,37 @@ def _without_channels(node: Node, along: Along) -> Along:
     return tuple(None if axis == channel else span for axis, span in enumerate(along))
 
 
-def _centres(op: Any) -> Callable[[Any], Any] | None:
-    """Return the function from positions to the centres of an operation's windows, or None if it has none."""
-    if isinstance(op, Affine) and not op.is_diagonal and op.form != "dense":
-        return _positions_through(op if op.merged is None else replace(op, linear=op.merged[1]))
-    if isinstance(op, (Winner, Mixture)):
-        return lambda x: (op(x) - op(-x)) / 2  # of the largest and the smallest, or the mean, in a window
-    return None
-
-
-def _shape(fn: Callable[..., Any], sizes: tuple[int, ...]) -> tuple[int, ...]:
+def _padded(along: Along, sizes: tuple[int, ...], pad: Callable[..., Any]) -> tuple[Along, tuple[int, ...]]:
+    """Return what axes run through behind a layer that pads with zeros, and how many cells they have there."""
     with backend.inference():
-        return tuple(fn(backend.from_numpy(np.zeros((1, *sizes), "float32"))).shape[1:])
+        held = backend.to_numpy(pad(backend.from_numpy(np.ones((1, *sizes), "float32"))))[0] > 0
+    found: list[Span | None] = []
+    for at, span in enumerate(along):
+        inside = np.flatnonzero(held.any(axis=tuple(a for a in range(held.ndim) if a != at)))
+        before, after = int(inside[0]), held.shape[at] - 1 - int(inside[-1])
+        cell = 0.0 if span is None else (span.stop - span.start) / sizes[at]
+        found.append(span and Span(span.axis, span.start - before * cell, span.stop + after * cell))
+    return tuple(found), held.shape
 
 
-def _slid(span: Span, cells: int, sizes: tuple[int, ...], at: int, centres: Callable[[Any], Any]) -> Span:
-    """Return what an axis runs through behind windows: from the ends of the padded span at most to the sample's ends.
+def _stride(op: Any, at: int, size: int, made: int) -> int:
+    """Return by how many cells windows move along an axis, from the sizes before and behind them."""
+    if not isinstance(op, Affine):
+        return max(1, round(size / made))
+    spatial = at - 1 if op.channel_axis == 1 else at
+    kernel = int(op.kernel.shape[spatial]) if spatial >= 0 and spatial < len(op.kernel.shape) - 2 else 1
+    fits = (stride for stride in range(1, size + 1) if (size - kernel) // stride + 1 == made)
+    return next(fits, 1)  # windows with gaps in them move by one cell
 
-    ``cells``: of the sample's axis; ``sizes``: of the tensor that the windows slide over; ``at``: the axis there.
-    """
-    width = (span.stop - span.start) / sizes[at]
-    positions = _FIRST + span.start + (np.arange(sizes[at]) + 0.5) * width
-    laid = np.broadcast_to(
-        positions.astype("float32").reshape([-1 if a == at else 1 for a in range(len(sizes))]), sizes
-    )
-    with backend.inference():
-        found = backend.to_numpy(centres(backend.from_numpy(laid[None].copy())))[0].astype("float64") - _FIRST
-    profile = np.nanmean(np.moveaxis(found, at, 0).reshape(found.shape[at], -1), axis=1)
-    if len(profile) < 2:
-        return span
-    step = float(np.median(np.diff(profile)))  # windows at the border may be cut
-    first = float(np.median(profile - step * np.arange(len(profile))))
-    start, stop = first - step / 2, first + step * (len(profile) - 0.5)
+
+def _shortened(span: Span, cells: int, share: float) -> Span:
+    """Return a span without a share of its length, taken from what lies outside the sample: from both ends alike."""
     low, high = min(span.start, span.stop), max(span.start, span.stop)
-    low, high = min(start, stop, max(low, 0)), max(start, stop, min(high, cells))
+    before, after, less = max(-low, 0.0), max(high - cells, 0.0), max(share, 0.0) * span.length
+    first, last = min(less / 2, before), min(less / 2, after)
+    first = min(before, less - last)
+    last = min(after, less - first)
+    low, high = low + first, high - last
     return Span(span.axis, low, high) if span.start < span.stop else Span(span.axis, high, low)
 
 
