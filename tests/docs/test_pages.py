@@ -75,6 +75,16 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.backend_free
+def test_tests_that_are_named_exist() -> None:
+    """What is said to be proven names the test that does it: `test_linear.py::test_a1_...`, in tests/reference."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "identities.md").read_text("utf-8"))
+    assert len(named) > 100
+    for path, function in named:
+        file = ROOT / "tests" / (path if "/" in path else f"reference/{path}")
+        assert re.search(rf"^def {function}\(", file.read_text("utf-8"), re.MULTILINE), f"{path}::{function}"
+
+
+@pytest.mark.backend_free
 def test_the_readme_lists_every_page() -> None:
     linked = set(LINK.findall((ROOT / "README.md").read_text("utf-8")))
     assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from kerascope import backend
 from kerascope.lrp.composites import assign
 from kerascope.model.propagate import Walked, forward
 from kerascope.model.trace import exact
+from kerascope.patterns.fit import fit_on, open_view
 
 TIGHT = 1e-9
 
@@ -31,11 +33,14 @@ class SentBack:
 class Bench:
     """A traced model on which many methods are run.
 
-    Batches are as large as the samples are many: then every pass has one shape, which JAX compiles once.
+    Batches are as large as the samples are many: then every pass has one shape, which JAX compiles once. Methods that
+    are asked for by name get patterns fitted to ``train``, if they need any and are given none.
     """
 
-    def __init__(self, model: Any, x: Any, *, background: Any = None, batch_size: int | None = None) -> None:
-        self.x, self.model = x, model
+    def __init__(
+        self, model: Any, x: Any, *, background: Any = None, batch_size: int | None = None, train: Any = None
+    ) -> None:
+        self.x, self.model, self.train = x, model, train
         batch_size = batch_size or len(x[0] if isinstance(x, list) else x)
         explainer = ks.Explainer(model, "gradient", background=background, batch_size=batch_size, compile=False)
         explainer.prepare(x)
@@ -44,10 +49,17 @@ class Bench:
 
     def __call__(self, method: Any, x: Any = None, *, target: Any = 0, seed: int = 0, **options: Any) -> ks.Explanation:
         """Explain; warnings about the result are not this test's business."""
+        if method in ("patternnet", "pattern_attribution") and self.train is not None:
+            options = {"patterns": self.patterns, **options}
         explainer = ks.Explainer.on(self.session, method, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ks.KerascopeWarning)
             return explainer(self.x if x is None else x, target=target, seed=seed)
+
+    @functools.cached_property
+    def patterns(self) -> ks.Patterns:
+        """What is fitted to the training data, in batches of the size that everything else has."""
+        return fitted(self.model, self.train, batch_size=len(self.x))
 
     def values(self, method: Any, x: Any = None, **options: Any) -> np.ndarray:
         """Return the map alone."""
@@ -82,6 +94,14 @@ class Bench:
 def explain(model: Any, x: np.ndarray, method: Any, *, background: Any = None, **options: Any) -> ks.Explanation:
     """Explain a model once; see `Bench`."""
     return Bench(model, x, background=background)(method, **options)
+
+
+def fitted(model: Any, x: Any, **options: Any) -> ks.Patterns:
+    """Fit patterns without compiling; dead neurons in a handful of samples are not this test's business."""
+    view, arrays = open_view(model, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ks.KerascopeWarning)
+        return fit_on(view, arrays, compile=False, **{"batch_size": len(arrays[0]), **options})
 
 
 def predict(model: Any, x: np.ndarray) -> np.ndarray:

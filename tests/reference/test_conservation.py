@@ -1,11 +1,13 @@
-"""What sums to what: completeness and conservation (B1 to B3, B9 to B15, B20, B21).
+"""What sums to what: completeness and conservation (B1 to B3, B9 to B15, B21).
 
-B16 and B17 are in test_weightless.py. Not covered: B4 to B8 (DeepLIFT), B18 (patterns), B19 (Shapley values).
+B4 to B8 are in test_deeplift.py, B16 and B17 in test_weightless.py, B18 in test_patterns.py, B19 in test_shapley.py and
+test_coalitions.py, B20 in test_rows_and_columns.py. Networks with leaky ReLUs are in test_leaky_relu.py.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import keras
@@ -71,6 +73,15 @@ def test_b3_several_baselines_are_averaged(float64):
     expected = bench.logits()[:, 0] - bench.logits(background)[:, 0].mean()
     assert np.max(np.abs(total(found.values) - expected)) < 1e-8
     assert np.max(np.abs(found.completeness_gap)) < 1e-8
+
+
+def test_b3_as_many_steps_as_a_multiple_of_the_baselines(float64):
+    """4 baselines at 8 points each: the mean of the four. With coprime numbers any pairing would meet every pair."""
+    background = samples((5,), 4, seed=8)
+    bench = Bench(mlp("tanh"), samples((5,)), background=background)
+    found = bench.values("integrated_gradients", baseline=background, steps=8)
+    singles = [bench.values("integrated_gradients", baseline=b, steps=8) for b in background]
+    same(found, np.mean(singles, axis=0))
 
 
 def test_b3_expected_gradients_use_every_background_sample_equally(float64):
@@ -183,6 +194,38 @@ def test_b11_rules_conserve_but_for_what_they_say_they_absorbed(biases, float64)
             assert np.max(np.abs(lost)) < 1e-12, label  # no denominator vanishes
 
 
+FIRST = (rules.WSquare(), rules.Flat(), rules.ZBox(-1.0, 1.0), rules.ZPlus(bias="ignore"))
+UPPER = (rules.ZPlus(bias="ignore"), rules.Gamma(0.25, bias="ignore"), rules.AlphaBeta(2.0, 1.0, bias="ignore"))
+
+
+@pytest.mark.parametrize("net", [cnn, average_head, residual])
+def test_b11_with_another_rule_at_the_first_layer(net, float64):
+    """Map and absorbed amount make up the start, whatever stands first and above."""
+    model = net()
+    bench = Bench(model, samples(model.input_shape[1:]))
+    for first, upper in itertools.product(FIRST, UPPER):
+        found = bench(ks.LRP(composite=ks.Composite([(ks.first_layer, first), ("*", upper)])), target=1)
+        size = np.max(np.abs(found.absorbed)) + np.max(found.attrs["largest_sum"])
+        assert np.max(np.abs(total(found.values) + found.absorbed - bench.logits()[:, 1])) < 1e-9 * size
+
+
+def test_b11_alpha_beta_where_every_unit_has_both_signs(float64):
+    """Positive and negative contributions at every unit, no biases: nothing is absorbed."""
+    model = mlp(biases=0.0)
+    for layer in model.layers:
+        kernel = np.abs(weights_of(layer)[0]) + 0.1
+        layer.kernel.assign(kernel * np.where(np.add.outer(*map(np.arange, kernel.shape)) % 2, -0.3, 1))
+    bench = Bench(model, samples((5,), low=0.2))
+    for layer in model.layers[:2]:
+        h = predict(keras.Model(model.inputs, layer.output), bench.x)
+        assert np.all(h[:, ::2].sum(axis=1) > 0)
+        assert np.all(h[:, 1::2].sum(axis=1) > 0)
+    for name in ("lrp.alpha1_beta0", "lrp.alpha2_beta1"):
+        found = bench(name)
+        same(total(found.values), found.explained, what=name)
+        assert np.max(np.abs(found.absorbed)) < 1e-12, name
+
+
 def test_b11_relevance_above_empty_windows_is_absorbed(float64):
     """Flat above an average pooling of silent units: what windows of zeros receive is said to be absorbed."""
     convolution = layers.Conv2D(4, 3, activation="relu")
@@ -262,15 +305,17 @@ def test_b13_what_epsilon_keeps(epsilon, float64):
     same(total(bench.relevance_of_input(walked)), expected)
 
 
-@pytest.mark.parametrize("pool", [layers.MaxPooling2D, AVERAGE])
-def test_b14_positive_rules_keep_relevance_positive(pool, float64):
-    """z+, flat, w^2 and the box rule on kernels, pooling and ReLU: R >= 0 stays R >= 0."""
-    bench = Bench(cnn(pool=pool), samples((6, 6, 2)))
+@pytest.mark.parametrize("net", [mlp, cnn, lambda: cnn(pool=AVERAGE)], ids=["dense", "maximum", "average"])
+def test_b14_positive_rules_keep_relevance_positive(net, float64):
+    """z+, flat, w^2 everywhere, or below z+, and the box rule first: R >= 0 stays R >= 0 at every tensor."""
+    model = net()
+    bench = Bench(model, samples(model.input_shape[1:]))
     start = np.abs(np.random.default_rng(2).normal(size=(3, 3)))
-    upper = [("*", rules.ZPlus(bias="ignore"))]
-    for first in (rules.ZPlus(), rules.Flat(), rules.WSquare(), rules.ZBox(-1.0, 1.0)):
-        walked = bench.walk(ks.Composite([(ks.first_layer, first), *upper]), bench.x, start)
-        assert all(np.min(ops.convert_to_numpy(value)) >= 0 for value in walked.values.values()), first
+    everywhere = [[("*", rule)] for rule in (rules.ZPlus(), rules.Flat(), rules.WSquare())]
+    below = [[(ks.first_layer, rule), ("*", UPPER[0])] for rule in FIRST]
+    for assigned in (*everywhere, *below):
+        walked = bench.walk(ks.Composite(assigned), bench.x, start)
+        assert all(np.min(ops.convert_to_numpy(value)) >= 0 for value in walked.values.values()), assigned
 
 
 def test_b15_deep_taylor_conserves_where_biases_are_negative(float64):
@@ -286,17 +331,6 @@ def test_b15_deep_taylor_conserves_where_biases_are_negative(float64):
     same(found.values.sum(axis=(2, 3)), np.maximum(found.explained, 0))
     assert np.max(np.abs(found.absorbed)) < 1e-12
     assert np.max(np.abs(found.completeness_gap)) < 1e-12
-
-
-def test_b20_rows_columns_and_channels_total_the_same(float64):
-    """Channel sums, row sums, column sums and the sums of the tables all make up the same number."""
-    found = Bench(cnn(), samples((6, 6, 2)))("lrp.epsilon")
-    expected = total(found.values)
-    same(found.profile("row").sum(axis=1), expected)
-    same(found.profile("column").sum(axis=1), expected)
-    for table in (found.rows(), found.columns()):
-        same(table.groupby("sample")["sum"].sum(), expected)
-    same([found.matrix(i).sum() for i in range(3)], expected)
 
 
 def test_b21_excitation_backprop_hands_out_one(float64):

@@ -1,7 +1,7 @@
 """What a map may not depend on, and how it moves when input or model move (D1, D3 to D16).
 
-D2 (backends) is in test_stored.py. Of D4 to D14 the methods that do not exist yet are not covered (patterns,
-Shapley values, NoiseGrad), of D12 Sobol indices.
+D2 (backends) is in test_stored.py. Of Shapley values D12 and D13 are in test_shapley.py; of patterns D7, and of fitted
+patterns stored in a file D15, are in test_patterns.py and tests/unit/test_pattern_files.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from keras import layers, ops
 import kerascope as ks
 from kerascope.registry import METHODS
 from tests.reference.every import (
+    ALL,
+    BOXED,
     CELLS,
     COMPOSITES,
     CONTROLS,
@@ -25,33 +27,21 @@ from tests.reference.every import (
     HIGH,
     LOCAL,
     LOW,
-    NOISY,
+    MORE_LOCAL,
+    PATTERNS,
+    PLAYERS,
     RULES,
     SIGNALS,
+    alike,
+    both,
     options,
     unlisted,
+    without,
 )
-from tests.reference.nets import average_head, cnn, mlp, samples, stack, weights_of
-from tests.reference.run import TIGHT, Bench, differ, same
+from tests.reference.nets import average_head, cnn, mlp, samples, stack, weigh, weights_of
+from tests.reference.run import Bench, differ, predict, same
 
 SHAPE = (6, 6, 2)
-
-
-def both(one: Any, other: Any, *, shape: tuple[int, ...] = (5,), low: float = -1.0) -> tuple[Bench, Bench]:
-    """Return two models on the same samples and background."""
-    x, background = samples(shape, low=low), samples(shape, 3, seed=9, low=low)
-    return Bench(one, x, background=background), Bench(other, x, background=background)
-
-
-def alike(one: Bench, other: Bench, names: tuple[str, ...], tolerance: float = TIGHT) -> None:
-    """Compare the maps of two models."""
-    for name in names:
-        same(one.values(name, **options(name)), other.values(name, **options(name)), tolerance, what=name)
-
-
-def without(names: tuple[str, ...], *left_out: str) -> tuple[str, ...]:
-    """Return names but for some."""
-    return tuple(name for name in names if name not in left_out)
 
 
 def test_every_method_is_listed():
@@ -91,10 +81,25 @@ def test_d1_compiled_in_batches(name):
 # The same function, written otherwise -----------------------------------------------------------
 
 
-def test_d3_channels_first(float64):
-    """A channels-first network on transposed inputs: transposed maps."""
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """Bring maps of a channels-first network to the axes of the other."""
+    return np.moveaxis(array, 1, -1)
+
+
+def channels_first(array: np.ndarray) -> np.ndarray:
+    """Bring samples to the axes of a channels-first network."""
+    return np.moveaxis(array, -1, 1)
+
+
+@pytest.fixture
+def first_on_cpu() -> None:
+    """Skip where channels-first networks do not run."""
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow convolves channels first on GPUs only")
+
+
+def test_d3_channels_first(first_on_cpu, float64):
+    """A channels-first network on transposed inputs: transposed maps."""
     last = average_head()
     parts = [
         layers.Conv2D(4, 3, padding="same", activation="relu", data_format="channels_first"),
@@ -104,25 +109,40 @@ def test_d3_channels_first(float64):
     ]
     first = stack((2, 6, 6), *parts)
     first.set_weights(last.get_weights())
-    x, background = samples(SHAPE), samples(SHAPE, 3, seed=9)
-    one = Bench(last, x, background=background)
-    turned = Bench(first, np.moveaxis(x, -1, 1), background=np.moveaxis(background, -1, 1))
-    for name in without(EVERY, "smoothgrad", "random", *NOISY):  # their noise is drawn in the shape of the input
-        found = np.moveaxis(turned.values(name, **options(name)), 1, -1)
-        same(found, one.values(name, **options(name)), what=name)
+    one, turned = both(last, first, shape=SHAPE, move=channels_first)
+    # The noise of these is drawn in the shape of the input.
+    names = without(ALL, "smoothgrad", "squaregrad", "vargrad", "random")
+    alike(one, turned, names, back=channels_last)
     one_map, other_map = (bench("grad_cam").layer_map for bench in (one, turned))
     same(other_map, one_map)
 
 
+def branches(form: str) -> Any:
+    """Return a network that adds two convolutions, over (5, 4, 2) or (2, 5, 4)."""
+    inputs = layers.Input((2, 5, 4) if form == "channels_first" else (5, 4, 2))
+    left, right = (layers.Conv2D(3, 2, data_format=form)(inputs) for _ in range(2))
+    pooled = layers.GlobalAveragePooling2D(data_format=form)(layers.ReLU()(layers.Add()([left, right])))
+    return weigh(keras.Model(inputs, layers.Dense(3)(pooled)))
+
+
+def test_d3_sums_with_channels_first(first_on_cpu, float64):
+    """A sum has one pattern for each channel, wherever the channels are."""
+    one, turned = both(*map(branches, ("channels_last", "channels_first")), shape=(5, 4, 2), move=channels_first)
+    alike(one, turned, PATTERNS, back=channels_last)
+
+
 def test_d4_hidden_channels_in_another_order(float64):
-    """Permuting hidden channels consistently changes no map, ties of the pooling included."""
-    model, other, order = cnn(), cnn(), [2, 0, 3, 1]
-    first, second = (layer for layer in other.layers if isinstance(layer, layers.Conv2D))
+    """Permuting the channels of both convolutions consistently changes no map, ties of the pooling included."""
+    model, other, order, places = cnn(), cnn(), [2, 0, 3, 1], [2, 0, 1]
+    first, second, head = (layer for layer in other.layers if layer.weights)
     kernel, bias = weights_of(first)
     first.set_weights([kernel[..., order], bias[order]])
     kernel, bias = weights_of(second)
-    second.set_weights([kernel[:, :, order], bias])
-    alike(*both(model, other, shape=SHAPE), without(EVERY, "cam", "noisegrad"))
+    second.set_weights([kernel[:, :, order][..., places], bias[places]])
+    kernel, bias = weights_of(head)
+    head.set_weights([kernel.reshape(2, 2, 3, 3)[:, :, places].reshape(12, 3), bias])
+    # CAM needs a global average; noise in the weights belongs to their places.
+    alike(*both(model, other, shape=SHAPE), without(ALL, "cam", "noisegrad"))
 
 
 def rescaled(model: Any, scale: np.ndarray) -> Any:
@@ -135,45 +155,79 @@ def rescaled(model: Any, scale: np.ndarray) -> Any:
     return model
 
 
-def test_d5_rescaling_hidden_units(float64):
+@pytest.mark.parametrize("net", [mlp, lambda: cnn(pool=None)], ids=["dense", "convolutions"])
+def test_d5_rescaling_hidden_units(net, float64):
     """A hidden ReLU unit scaled by s, its readers by 1 / s: no map changes but of epsilon (absolute) and w^2."""
-    scale = np.linspace(0.2, 3.0, 7)
-    one, other = both(mlp(), rescaled(mlp(), scale))
-    names = (*GRADIENTS, *DEEPLIFT, *SIGNALS, "occlusion", "lrp.flat", *RULES)
-    alike(one, other, without(names, "lrp.epsilon", "lrp.w_square"))
-    one, other = both(cnn(pool=None), rescaled(cnn(pool=None), scale[:4]), shape=SHAPE)
-    alike(one, other, ("grad_cam", "hires_cam"))
+    scale = np.linspace(0.2, 3.0, net().layers[0].output.shape[-1])
+    names = (*GRADIENTS, *DEEPLIFT, *SIGNALS, "occlusion", "lrp.flat", *RULES, "shapley_exact", *PATTERNS)
+    benches = both(net(), rescaled(net(), scale), shape=net().input_shape[1:])
+    alike(*benches, without(names, "lrp.epsilon", "lrp.w_square"))
 
 
-def test_d6_an_identity_layer_more(float64):
-    """An identity dense layer with a ReLU after a ReLU: nothing changes but beta and flat; epsilon by O(epsilon)."""
-    identity = layers.Dense(7, activation="relu")
-    parts = [layers.Dense(7, activation="relu"), identity, layers.Dense(6, activation="relu"), layers.Dense(3)]
-    longer = stack((5,), *parts)
-    weights = mlp().get_weights()
-    longer.set_weights([*weights[:2], np.eye(7), np.zeros(7), *weights[2:]])
-    one, other = both(mlp(), longer)
-    names = (*GRADIENTS, "deeplift", "deeplift_shap", *SIGNALS, "occlusion", *RULES)
-    alike(one, other, without(names, "lrp.alpha2_beta1", "lrp.epsilon"))
-    alike(one, other, ("lrp.epsilon",), 1e-4)
+def test_d5_maps_of_the_layer_that_is_rescaled(float64):
+    """There A_k is scaled by s, its gradient by 1 / s: their products stay, a map of A_k alone changes."""
+    benches = both(cnn(pool=None), rescaled(cnn(pool=None), np.linspace(0.2, 3.0, 4)), shape=SHAPE)
+    hidden = [predict(keras.Model(b.model.inputs, b.model.layers[0].output), b.x) for b in benches]
+    differ(*hidden)
+    kept = {"grad_cam": same, "hires_cam": same, "layer_cam": same, "xgrad_cam": same, "eigen_cam": differ}
+    for name, compare in kept.items():
+        maps = [b(name, layer=b.model.layers[0].name, target=1).layer_map for b in benches]
+        assert np.any(maps[0]), name
+        compare(*maps, what=name)
+
+
+def behind_an_identity(between: list[Any], identity: list[np.ndarray], short: Any) -> list[Bench]:
+    """Return a network, and the same with layers that change nothing after its first layer."""
+    first, *others = (type(layer).from_config(layer.get_config()) for layer in short.layers)
+    longer = stack(short.input_shape[1:], first, *between, *others)
+    weights = short.get_weights()
+    longer.set_weights([*weights[:2], *identity, *weights[2:]])
+    return both(short, longer, shape=short.input_shape[1:])
+
+
+UNCHANGED = (*GRADIENTS, "deeplift", "deeplift_shap", *SIGNALS, "occlusion", *RULES)
+
+
+@pytest.mark.parametrize("kind", ["dense", "1 x 1"])
+def test_d6_an_identity_layer_more(kind, float64):
+    """An identity layer with a ReLU after a ReLU: nothing changes but beta and flat; epsilon by O(epsilon)."""
+    if kind == "dense":
+        benches = behind_an_identity([layers.Dense(7, activation="relu")], [np.eye(7), np.zeros(7)], mlp())
+    else:
+        pointwise = [np.eye(4)[None, None], np.zeros(4)]
+        benches = behind_an_identity([layers.Conv2D(4, 1, activation="relu")], pointwise, cnn(pool=None))
+    alike(*benches, without(UNCHANGED, "lrp.alpha2_beta1", "lrp.epsilon"))
+    one, other = benches
+    apart = [bench.values("lrp.epsilon", epsilon=e) for bench in benches for e in (1e-6, 1e-8)]
+    assert np.max(np.abs(apart[0] - apart[2])) / np.max(np.abs(apart[1] - apart[3])) == pytest.approx(100, rel=0.01)
     differ(one.values("lrp.alpha2_beta1"), other.values("lrp.alpha2_beta1"))
+
+
+def test_d6_reveal_cancel_where_every_unit_fires(float64):
+    """A ReLU that is off at sample and reference hides that its parts cancel; behind it an identity sees no parts.
+
+    RevealCancel gives a part of zero the multiplier zero, so it can keep D6 only where every unit fires.
+    """
+    firing = mlp()
+    for layer in firing.layers[:2]:
+        layer.bias.assign(np.full(layer.bias.shape, 20.0))
+    for net, compare in ((firing, same), (mlp(), differ)):
+        one, other = behind_an_identity([layers.Dense(7, activation="relu")], [np.eye(7), np.zeros(7)], net)
+        compare(other.values("deeplift.reveal_cancel"), one.values("deeplift.reveal_cancel"))
 
 
 @pytest.mark.parametrize("kind", ["dense", "1 x 1"])
 def test_d6_an_identity_between_convolutions(kind, float64):
     """With one channel, flat does not see a 1 x 1 convolution more; it does see a dense layer, as others do not."""
     first, second = layers.Conv2D(1, 2, activation="relu"), layers.Conv2D(1, 2, activation="relu")
-    short = stack((5, 5, 1), first, second, layers.Flatten(), layers.Dense(3))
+    # Of seed 0 no unit of the second layer fires, and every map is zero.
+    short = stack((5, 5, 1), first, second, layers.Flatten(), layers.Dense(3), seed=2)
     if kind == "dense":
         between = [layers.Flatten(), layers.Dense(16, activation="relu"), layers.Reshape((4, 4, 1))]
         identity = [np.eye(16), np.zeros(16)]
     else:
         between, identity = [layers.Conv2D(1, 1, activation="relu")], [np.ones((1, 1, 1, 1)), np.zeros(1)]
-    copies = [type(layer).from_config(layer.get_config()) for layer in short.layers]
-    long = stack((5, 5, 1), copies[0], *between, *copies[1:])
-    weights = short.get_weights()
-    long.set_weights([*weights[:2], *identity, *weights[2:]])
-    one, other = both(short, long, shape=(5, 5, 1))
+    one, other = behind_an_identity(between, identity, short)
     alike(one, other, ("gradient", *SIGNALS, "lrp.zero", "lrp.z_plus", "lrp.gamma", "lrp.w_square"))
     (differ if kind == "dense" else same)(one.values("lrp.flat"), other.values("lrp.flat"))
 
@@ -190,24 +244,25 @@ def shifted(model: Any, shift: np.ndarray) -> Any:
 
 
 def test_d7_a_shift_of_the_input_that_the_first_bias_undoes(float64):
-    """Gradient, SmoothGrad and the signal methods do not see it."""
-    x = samples((5,))
-    for shift, names in ((np.linspace(-1, 2, 5), ("gradient", *SIGNALS)), (np.full(5, 3.0), ("smoothgrad",))):
-        one, other = Bench(mlp(), x), Bench(shifted(mlp(), shift), x + shift)
-        for name in names:  # SmoothGrad's noise follows the sample's range: one shift for all cells
-            same(one.values(name), other.values(name), what=name)
+    """Gradient, SmoothGrad, the signal methods and Deep Taylor from w^2 do not see it."""
+    unmoved = ("gradient", *SIGNALS, "lrp.w_square", "deep_taylor")
+    for shift, names in ((np.linspace(-1, 2, 5), unmoved), (np.full(5, 3.0), ("smoothgrad",))):
+        # SmoothGrad's noise follows the sample's range: one shift for all cells
+        alike(*both(mlp(), shifted(mlp(), shift), move=lambda x, shift=shift: x + shift), names)
 
 
 def test_d8_a_shift_with_baseline_and_bounds_moved_along(float64):
     """Integrated and expected gradients, occlusion and the box rule do not see it when their absent input moves."""
-    shift, x, background = np.linspace(-1, 2, 5), samples((5,)), samples((5,), 3, seed=9)
-    one = Bench(mlp(), x, background=background)
-    other = Bench(shifted(mlp(), shift), x + shift, background=background + shift)
-    alike(one, other, ("integrated_gradients", "expected_gradients", "occlusion", *DEEPLIFT))
+    shift = np.linspace(-1, 2, 5)
+    one, other = both(mlp(), shifted(mlp(), shift), move=lambda x: x + shift)
+    alike(one, other, ("integrated_gradients", "expected_gradients", "occlusion", *DEEPLIFT, *PLAYERS))
     bounds = {"low": np.full(5, LOW), "high": np.full(5, HIGH)}
     moved = {name: bound + shift for name, bound in bounds.items()}
+    top = one.logits().argmax(axis=1)
     for name in ("lrp.z_box", "deep_taylor.bounded"):
-        same(one.values(name, **bounds), other.values(name, **moved), what=name)
+        expected = one.values(name, target=top, **bounds)
+        assert np.any(expected), name
+        same(other.values(name, target=top, **moved), expected, what=name)
 
 
 def test_d9_a_shift_without_moving_anything_else(float64):
@@ -227,11 +282,12 @@ def test_d10_features_in_another_order(float64):
     other = mlp()
     kernel, bias = weights_of(other.layers[0])
     other.layers[0].set_weights([kernel[order], bias])
-    x, background = samples((5,)), samples((5,), 3, seed=9)
-    one = Bench(mlp(), x, background=background)
-    moved = Bench(other, x[:, order], background=background[:, order])
-    for name in without(CELLS, "smoothgrad"):  # its noise belongs to the place
-        same(moved.values(name, **options(name)), one.values(name, **options(name))[:, order], what=name)
+    benches = both(mlp(), other, move=lambda x: x[:, order])
+    # The noise of SmoothGrad belongs to the place, as do the coalitions that are drawn.
+    names = (*without(CELLS, "smoothgrad"), "shapley_exact", *PATTERNS)
+    alike(*benches, names, back=lambda a: a[:, np.argsort(order)])
+    one, moved = (bench.values("kernel_shap") for bench in benches)  # of all coalitions
+    same(moved, one[:, order])
 
 
 def test_d11_a_pattern_that_moves(float64):
@@ -241,10 +297,19 @@ def test_d11_a_pattern_that_moves(float64):
     x = np.zeros((2, 8, 8, 1))
     blob = samples((2, 2, 1), 1)[0]
     x[0, 3:5, 3:5], x[1, 3:5, 4:6] = blob, blob
-    bench = Bench(model, x)
-    for name in (*SIGNALS, "gradient", "input_x_gradient", *without(RULES, "lrp.z_box", "deep_taylor.bounded")):
-        found = bench.values(name)
+    bench = Bench(model, x, train=samples((8, 8, 1), 20))
+    top = bench.logits().argmax(axis=1)
+    assert top[0] == top[1]
+    compared = ("integrated_gradients", "deeplift", "deeplift.reveal_cancel")
+    names = (*SIGNALS, "gradient", "input_x_gradient", *compared, *PATTERNS, *without(RULES, *BOXED[::2]))
+    for name in names:
+        found = bench.values(name, target=top, **({"baseline": "zeros"} if name in compared else {}))
+        assert np.any(found[0]), name
         same(found[1, 2:6, 3:6], found[0, 2:6, 2:5], what=name)
+    for name in without((*LOCAL, *MORE_LOCAL), "score_cam", "ablation_cam"):
+        found = bench(name, target=top).layer_map
+        assert np.any(found[0]), name
+        same(found[1, :, 2:5], found[0, :, 1:4], what=name)
     found = bench.values("occlusion", fill="zeros")
     same(found[1, :, 1:], found[0, :, :-1])
 
@@ -278,20 +343,25 @@ def test_d13_two_features_with_one_part_to_play(float64):
         same(found[:, 1], found[:, 3], what=name)
 
 
+ABSOLUTE = ("lrp.epsilon", *without(COMPOSITES, "lrp.flat"))
+"""Their epsilon at the logit layer is a number, not a share of the logit."""
+
+
 def test_d14_logits_times_a_factor(float64):
-    """The logit layer times s > 0: maps of the output's own units times s."""
+    """The logit layer times s > 0: maps times s, squares times s^2; some start from one, or divide by the logit."""
     model, other = average_head(), average_head()
     kernel, bias = weights_of(other.layers[-1])
     other.layers[-1].set_weights([2.5 * kernel, 2.5 * bias])
-    one, scaled = both(model, other, shape=SHAPE)
-    started_from_one = ("lrp.excitation_backprop",)
-    for name in without((*CELLS, *LOCAL), *started_from_one):
-        # epsilon and the stabiliser of pooling are absolute
-        tolerance = 1e-4 if name in (*RULES, *COMPOSITES) else TIGHT
-        expected = 2.5 * one.values(name, **options(name))
-        same(scaled.values(name, **options(name)), expected, tolerance, what=name)
-    for name in started_from_one:
-        same(scaled.values(name), one.values(name), 1e-4, what=name)
+    benches = both(model, other, shape=SHAPE)
+    alike(*benches, ("squaregrad", "vargrad"), factor=2.5**2)
+    unmoved = ("lrp.excitation_backprop", "patternnet", "eigen_cam", "ablation_cam")
+    alike(*benches, unmoved)
+    bent = ("grad_cam_plus_plus", "score_cam")
+    for name in bent:
+        differ(*(bench.values(name) for bench in benches), what=name)
+    alike(*benches, ABSOLUTE, 1e-5, factor=2.5)
+    left_out = (*ABSOLUTE, *unmoved, *bent, "squaregrad", "vargrad", *CONTROLS)
+    alike(*benches, without(ALL, *left_out), factor=2.5)
 
 
 # Repetition and traces ----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Identities on one linear layer and on functions of closed form (A1 to A12).
 
-Not covered: A4 (LIME), and of A2, A3, A9, A10 the methods that do not exist yet: SquareGrad, VarGrad,
-Shapley values, KernelSHAP.
+A2 of SquareGrad and VarGrad is in test_noise.py; A3, A9 and A10 of DeepLIFT are in test_deeplift.py, of Shapley values
+and KernelSHAP in test_shapley.py; A4 is in test_shapley.py and test_lime.py.
 """
 
 from __future__ import annotations
@@ -159,7 +159,10 @@ def test_a11_flat_and_w_square_on_a_dense_layer(bench):
 
 
 def test_a12_the_box_rule(bench):
-    """With low = high = 0 it is the z rule without a bias; in the box it keeps signs and sums."""
+    """With low = high = 0 it is the z rule without a bias; in the box it keeps signs and sums.
+
+    From uneven bounds it shares by x w - low w+ - high w-: low stands at what speaks for the output.
+    """
     x, w = bench.x, slope(bench)
     start = np.zeros((3, 3))
     start[:, 0] = [1.0, 0.5, 2.0]
@@ -172,6 +175,9 @@ def test_a12_the_box_rule(bench):
     found = bench.relevance_of_input(walked)
     assert np.min(found) >= 0
     same(found.sum(axis=1), start[:, 0])
+    q = x * w + 1.0 * np.maximum(w, 0) - 2.5 * np.minimum(w, 0)
+    uneven = bench.walk(ks.Composite([("*", rules.ZBox(-1.0, 2.5))]), x, start)
+    same(bench.relevance_of_input(uneven), q / q.sum(axis=1, keepdims=True) * start[:, :1])
 
 
 def test_the_box_rule_refuses_inputs_outside(bench):

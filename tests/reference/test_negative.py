@@ -1,7 +1,8 @@
 """What must not hold (N1, N2, N6 to N11, N14): a test that finds an identity here has found a bug.
 
 Each shows next to it where the identity does hold, so that it cannot pass by accident.
-N3 is in test_deeplift.py. Not covered: N4, N5, N12, N13 (methods and metrics that do not exist yet).
+N3 is in test_deeplift.py, N4 and N5 are in test_patterns.py, N12 (LIME) is in test_lime.py. N13 is about metrics, of
+which the toolbox has none.
 """
 
 from __future__ import annotations

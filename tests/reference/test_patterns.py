@@ -19,17 +19,9 @@ from kerascope.patterns.quality import rho_of
 from kerascope.patterns.units import units_of
 from tests.conftest import UNTOUCHED, numeric_state, set_numeric_state
 from tests.reference import nets
-from tests.reference.run import Bench, differ, predict, same, total
+from tests.reference.run import Bench, differ, fitted, predict, same, total
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def fitted(model: Any, x: Any, **options: Any) -> ks.Patterns:
-    """Fit without compiling; dead neurons in a handful of samples are not this test's business."""
-    view, arrays = open_view(model, x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ks.KerascopeWarning)
-        return fit_on(view, arrays, compile=False, **{"batch_size": len(arrays[0]), **options})
 
 
 def kernels_of(model: Any, x: Any) -> dict[str, np.ndarray]:

@@ -211,6 +211,15 @@ def test_pass_hands_relevance_on_and_refuses_another_shape(float64):
         Bench(stack((5,), layers.Dense(4)), samples((5,))).sent_back(rules.Pass(), relevance[:4])
 
 
+def test_contributions_that_cancel_count_as_positive(float64):
+    """Where z = 0 epsilon joins it with the sign plus: x w / epsilon R, not minus that."""
+    layer = layers.Dense(1, use_bias=False)
+    model = stack((2,), layer)
+    layer.kernel.assign(np.array([[1.0], [-1.0]]))
+    found = Bench(model, np.array([[2.0, 2.0]])).sent_back(rules.Epsilon(0.5), np.array([3.0]))
+    same(found.values, [[12.0, -12.0]])
+
+
 def test_a_sample_in_a_corner_of_the_box(float64):
     """Where low stands at every positive weight and high at every negative one, all relevance is absorbed."""
     layer = layers.Dense(2, use_bias=False)
