@@ -231,9 +231,7 @@ class Patterns:
         if place.is_dir():
             raise BadInputError(f"{str(place)!r} is a folder: name a file, such as patterns.npz.")
         if place.exists() and not overwrite:
-            raise OutputExistsError(
-                f"{str(place)!r} exists already. Give overwrite=True (--force) or another path."
-            )
+            raise OutputExistsError(f"{str(place)!r} exists already. Give overwrite=True (--force) or another path.")
         temporary = place.parent / f".{place.name}.{secrets.token_hex(6)}.part"
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
