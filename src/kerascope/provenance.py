@@ -185,8 +185,9 @@ class Recorder:
         selection, texts = self.selection, []
         head = self.session.view.head(selection.head) if selection.head else None
         single = head is not None and selection.kind == "class" and all(size == 1 for size in head.shape[1:])
-        mapped = np.any([np.any(v, axis=tuple(range(explained.ndim, v.ndim))) for v in values], axis=0)
-        below = (explained < 0) & mapped
+        below = explained < 0
+        if single and self.method.family != "control" and below.any():  # of maps that are not zero
+            below &= np.any([np.any(v, axis=tuple(range(explained.ndim, v.ndim))) for v in values], axis=0)
         if single and self.method.family != "control" and below.any():
             shares = "what makes up that negative number, positive values raising it and negative ones lowering it"
             told = shares if self.method.shares_out else "that unit all the same, not what speaks against it"

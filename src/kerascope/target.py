@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -336,7 +336,8 @@ def as_target(target: Any, names: Any = None) -> Target:
         target: what was given.
         names: the class names, where they were given: they may stand for the classes' numbers.
     """
-    known = [str(name) for name in names] if isinstance(names, (list, tuple, np.ndarray)) else []
+    listed = isinstance(names, Iterable) and not isinstance(names, str)  # else they are refused later on
+    known = [str(name) for name in names] if listed else []
     if known and isinstance(target, Class):
         return replace(target, index=_numbered(target.index, known))
     if known and isinstance(target, Contrast):

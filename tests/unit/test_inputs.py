@@ -299,7 +299,8 @@ def test_class_names():
     assert e.class_names == names
     assert e.target_name(0) == "sit"
     for listed in (pd.Index(names), dict.fromkeys(names), np.array(names)):
-        assert ks.explain(model, X, "random", class_names=listed).class_names == names
+        e = ks.explain(model, X, "random", target="lie", class_names=listed)
+        assert (e.class_names, e.target[0]) == (names, 3)
     with pytest.raises(ks.BadInputError, match=r"one name for each output unit \(.*: 4\); got 3 names"):
         ks.explain(model, X, "random", class_names=["a", "b", "c"])
     with pytest.raises(ks.BadInputError, match=r"one name for each output unit.*got 'abcd'"):

@@ -39,7 +39,7 @@ def _masked(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    bias: Tensor | None = None,
+    bias: None = None,
     mask: Tensor | None = None,
     scale: float | None = None,
     *,
@@ -47,7 +47,8 @@ def _masked(
 ) -> Tensor:
     """Return softmax(q k / sqrt(d)) v over the places that a mask shows; all alike where it shows none.
 
-    ``query`` (B, T, N, H), ``key`` and ``value`` (B, S, M, H), N heads or groups of them for each of M.
+    ``query`` (B, T, N, H), ``key`` and ``value`` (B, S, M, H), N heads or groups of them for each of M; Keras takes no
+    bias beside a mask.
     """
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
@@ -56,5 +57,5 @@ def _masked(
     shown = ops.cast(mask, "bool")
     if causal:
         shown = ops.logical_and(shown, ops.tril(ops.ones((query.shape[1], key.shape[1]), "bool")))
-    scores = ops.where(shown, scores if bias is None else scores + bias, ops.cast(_HIDDEN, scores.dtype))
+    scores = ops.where(shown, scores, ops.cast(_HIDDEN, scores.dtype))
     return ops.einsum("bnts,bsnh->btnh", ops.softmax(scores, axis=-1), value)

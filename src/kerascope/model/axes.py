@@ -77,12 +77,10 @@ class Axes:
             yield from self._moved(node, _positions_through(op))
         else:
             for output in node.outputs:
-                same = self._rank(output) == rank
-                yield (
-                    _without_channels(node, self._windowed(node, merged))
-                    if same
-                    else self._opened(node, output, merged)
-                )
+                if self._rank(output) == rank:
+                    yield _without_channels(node, self._windowed(node, merged))
+                else:
+                    yield self._opened(node, output, merged)
 
     def _windowed(self, node: Node, along: Along) -> Along:
         """Return what axes run through behind windows that slide over them.
@@ -94,8 +92,8 @@ class Axes:
         convolves = isinstance(op, Affine) and op.form in ("conv", "depthwise")
         if len(node.inputs) > 1 or not (convolves or isinstance(op, (Winner, Mixture))):
             return along
-        if isinstance(op, Affine) and op.merged is not None:
-            along, sizes = _padded(along, sizes, op.merged[0])
+        if isinstance(op, Affine) and op.padding is not None:
+            along, sizes = _padded(along, sizes, op.padding)
         elif isinstance(op, Affine) and op.zero_padded:
             return along
         (start,) = self.graph.inputs

@@ -55,7 +55,7 @@ def _padded(op: Any, padding: Any) -> Affine:
     def padded(x: Tensor, kernel: Tensor) -> Tensor:
         return linear(padding.fn(x), kernel)
 
-    merged: Affine = replace(op, linear=padded, zero_padded=True, merged=(padding.fn, linear))
+    merged: Affine = replace(op, linear=padded, zero_padded=True, padding=padding.fn)
     return merged
 
 

@@ -58,8 +58,8 @@ class Affine(Primitive):
     channel_axis: int = -1
     """Where z holds the channels that the bias and a BatchNormalization act on."""
     zero_padded: bool = False
-    merged: tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]] | None = None
-    """The padding and the convolution that ``linear`` consists of, where a layer of padding was made part of it."""
+    padding: Callable[..., Any] | None = None
+    """The layer of padding that was made part of ``linear``, if one was."""
 
     kind: ClassVar[str] = "affine"
 
