@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 import kerascope as ks
+from kerascope.cli import figures
 from kerascope.cli.io import read_data
 from kerascope.cli.pictures import Pictures
+from kerascope.view import figure
 from kerascope.view.heatmap import lay_over, pale
 from tests.cli.conftest import Run
 from tests.cli.test_pictures import drawn, model_of_pictures, network, photo, save  # noqa: F401  # fixtures
@@ -111,3 +114,15 @@ def test_relevance_is_told_once(run: Run, model_of_pictures: Path, photo: Path, 
     from kerascope.view.text import number
 
     assert f"({number(peak, signed=True)})" in ran.out
+
+
+def test_figures_of_arrays_are_drawn_from_the_map_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plot` itself counts what repeats over channels once: divided before, colours would end three times lower."""
+    layers = keras.layers
+    parts = [layers.Conv2D(3, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    model = keras.Sequential([layers.Input((6, 6, 3)), *parts])
+    e = ks.explain(model, np.random.default_rng(0).normal(size=(1, 6, 6, 3)), "grad_cam", target=0)
+    given, plot = [], figure.plot
+    monkeypatch.setattr(figure, "plot", lambda one, *args, **how: given.append(one.values) or plot(one, *args, **how))
+    figures.write([e], tmp_path / "maps", {})
+    np.testing.assert_array_equal(given, [e.values])

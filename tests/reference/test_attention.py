@@ -24,6 +24,10 @@ def attending(kind: str) -> Any:
     kept = layers.Masking(0.0)(inputs) if kind == "padding" else inputs
     if kind == "groups":
         seen = layers.GroupQueryAttention(2, 4, 2)(kept, kept, attention_mask=BELOW)
+    elif kind == "both":  # the operation itself, told of both
+        parts = (keras.ops.reshape(layers.Dense(4)(kept), (-1, 5, 2, 2)) for _ in range(3))
+        heads = keras.ops.dot_product_attention(*parts, mask=BELOW[:, None], is_causal=True)
+        seen = keras.ops.reshape(heads, (-1, 5, 4))
     elif kind == "mask":
         seen = layers.MultiHeadAttention(2, 2)(kept, kept, attention_mask=BELOW)
     else:
@@ -33,7 +37,7 @@ def attending(kind: str) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:Layer .flatten")  # which drops the mask: that is what is asked here
-@pytest.mark.parametrize("kind", ["padding", "mask", "groups", "causal"])
+@pytest.mark.parametrize("kind", ["padding", "mask", "groups", "causal", "both"])
 def test_derivatives_behind_attention_are_those_of_its_values(kind, float64):
     """(f(x + h) - f(x - h)) / 2h, in steps that hold values; PyTorch's own derivative is off by half its size."""
     model, x = attending(kind), samples((5, 4))
