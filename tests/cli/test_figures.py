@@ -119,9 +119,11 @@ def test_relevance_is_told_once(run: Run, model_of_pictures: Path, photo: Path, 
 def test_figures_of_arrays_are_drawn_from_the_map_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`plot` itself counts what repeats over channels once: divided before, colours would end three times lower."""
     layers = keras.layers
-    parts = [layers.Conv2D(3, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    parts = [layers.Conv2D(3, 3, name="conv"), layers.GlobalAveragePooling2D(), layers.Dense(2)]
     model = keras.Sequential([layers.Input((6, 6, 3)), *parts])
-    e = ks.explain(model, np.random.default_rng(0).normal(size=(1, 6, 6, 3)), "grad_cam", target=0)
+    e = ks.explain(
+        model, np.random.default_rng(0).normal(size=(1, 6, 6, 3)), "grad_cam", target=0, layer="conv", relu=False
+    )
     given, plot = [], figure.plot
     monkeypatch.setattr(figure, "plot", lambda one, *args, **how: given.append(one.values) or plot(one, *args, **how))
     figures.write([e], tmp_path / "maps", {})
